@@ -1,0 +1,119 @@
+"""The only reader and writer of events as bytes: the wire of the log, and CloudEvents 1.0 JSON.
+
+On the wire an event is one UTF-8 JSON object. `tests/golden` pins it: a change of it must still read what the last
+release wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+from eventbus.catalog import catalog, explain
+from eventbus.errors import InvalidEvent
+from eventbus.event import Event
+
+MAX_EVENT_BYTES = 256 * 1024
+
+_CLOUD_NAMES = {
+    "topic": "type",
+    "key": "partitionkey",
+    "idempotency_key": "idempotencykey",
+    "correlation_id": "correlationid",
+    "causation_id": "causationid",
+    "version": "dataversion",
+}
+_OPTIONAL = ("subject", "key", "correlation_id", "causation_id", "traceparent")
+_EVENT_NAMES = {cloud: name for name, cloud in _CLOUD_NAMES.items()}
+
+
+def encode(event: Event[Any]) -> bytes:
+    """The event as it travels. Raises InvalidEvent when it is larger than MAX_EVENT_BYTES or is not JSON."""
+    try:
+        wire = event.model_dump_json(exclude=_absent(event)).encode()
+    except ValueError as error:  # pydantic's serialisation errors, lone surrogates among them
+        raise InvalidEvent(f"{event.topic}: can't be written as JSON: {error}") from None
+    if len(wire) > MAX_EVENT_BYTES:
+        raise InvalidEvent(
+            f"{event.topic}: the event has {len(wire):,} bytes, {MAX_EVENT_BYTES:,} is the limit: "
+            "store the large part elsewhere and publish a reference to it"
+        )
+    return wire
+
+
+def decode(topic: str, wire: bytes | str) -> Event[Any]:
+    """The event that `encode` wrote, its data brought to the newest version known here.
+
+    Raises UnknownVersion when a newer program wrote it, InvalidEvent when it does not fit its topic.
+    """
+    try:
+        cls, steps = catalog.typed(topic, 1)
+        if not steps:
+            event = cls.model_validate_json(wire)
+            if event.version == 1:
+                return event
+        raw = from_json(wire)
+        cls, steps = catalog.typed(topic, raw.get("version", 1))
+        for step in steps:
+            raw["data"] = step.upcast(raw["data"])
+            raw["version"] = step.__payload_version__
+        return cls.model_validate_json(to_json(raw)) if steps else cls.model_validate_json(wire)
+    except ValidationError as error:
+        raise InvalidEvent(f"{topic}: {explain(error)}") from None
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InvalidEvent(f"{topic}: not an event: {error}") from None
+
+
+def _absent(event: Event[Any]) -> set[str]:
+    """The envelope's empty fields. (exclude_none would drop nulls inside the payload too, which may mean something.)"""
+    return {name for name in _OPTIONAL if getattr(event, name) is None}
+
+
+def fingerprint(event: Event[Any]) -> str:
+    """128 bits of what the event says: topic, key, subject and data, not its id or time. Same key, same content?"""
+    said = event.model_dump_json(include={"topic", "key", "subject", "data", "version"})
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
+
+def to_cloudevent(event: Event[Any]) -> dict[str, Any]:
+    """The event in the CloudEvents 1.0 JSON format (spec 1.0.2, JSON event format 1.0.2). `from_cloudevent` undoes it.
+
+    What CloudEvents has no attribute for travels as extension attributes: lower-case letters and digits, as its
+    section 3.1 asks.
+    """
+    fields = event.model_dump(mode="json", exclude=_absent(event))
+    cloud = {"specversion": "1.0", "datacontenttype": "application/json"}
+    cloud.update((_CLOUD_NAMES.get(name, name), value) for name, value in fields.items())
+    return cloud
+
+
+def from_cloudevent(cloud: Any) -> Event[Any]:
+    """Read a CloudEvents 1.0 JSON object. Raises InvalidEvent naming what is missing or does not fit.
+
+    Extension attributes that we have no field for are refused, not dropped.
+    """
+    if not isinstance(cloud, dict):
+        raise InvalidEvent("a CloudEvent is a JSON object")
+    if cloud.get("specversion") != "1.0":
+        raise InvalidEvent(f"specversion: only 1.0 is understood, not {str(cloud.get('specversion'))[:20]!r}")
+    if "data_base64" in cloud:
+        raise InvalidEvent("data_base64: only JSON data is understood")
+    content_type = cloud.get("datacontenttype", "application/json")
+    if not isinstance(content_type, str) or content_type.split(";")[0].strip().lower() != "application/json":
+        raise InvalidEvent(f"datacontenttype: only application/json is understood, not {str(content_type)[:80]!r}")
+    fields = {_EVENT_NAMES.get(str(name), str(name)): value for name, value in cloud.items()}
+    for name in ("specversion", "datacontenttype"):
+        fields.pop(name, None)
+    missing = [name for name in ("id", "source", "type") if name not in cloud]
+    if missing:
+        raise InvalidEvent(f"a CloudEvent needs {', '.join(missing)}")
+    topic, data = fields.pop("topic"), fields.pop("data", {})
+    if not isinstance(topic, str):
+        raise InvalidEvent("type: must be a string")
+    try:
+        return catalog.event(topic, data, **fields)
+    except TypeError as error:
+        raise InvalidEvent(f"{topic}: {error}") from None

@@ -1,0 +1,41 @@
+"""`integration.*`: what the integrations themselves meet. These never become dead-letter events in turn."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from eventbus.event import Payload
+
+
+class WebhookReceived(Payload, topic="integration.webhook_received"):
+    """A signed webhook was verified and accepted."""
+
+    integration: str = Field(description="Who it was for")
+    topics: tuple[str, ...] = Field(default=(), description="What it was published as; empty for a ping")
+    size: int = Field(ge=0, description="Bytes of its body")
+
+    @classmethod
+    def example(cls) -> WebhookReceived:
+        return cls(integration="github", topics=("github.push",), size=7104)
+
+
+class IntegrationDegraded(Payload, topic="integration.degraded", key="integration"):
+    """An integration stopped working; its events wait."""
+
+    integration: str = Field(description="Which one")
+    detail: str = Field(description="What it met, for people")
+
+    @classmethod
+    def example(cls) -> IntegrationDegraded:
+        return cls(integration="slack", detail="slack.com answers 503")
+
+
+class IntegrationRecovered(Payload, topic="integration.recovered", key="integration"):
+    """An integration works again; its events flow."""
+
+    integration: str = Field(description="Which one")
+    detail: str = Field(default="", description="For people")
+
+    @classmethod
+    def example(cls) -> IntegrationRecovered:
+        return cls(integration="slack", detail="healthy after 94 s")

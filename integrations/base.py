@@ -1,0 +1,323 @@
+"""What an integration is: one interface, one manifest, and the values that cross it.
+
+An adapter subclasses `Integration`, declares its `Manifest` once, and implements `initialize, handle_event,
+send_notification, create_artifact, health, close`. Each outgoing method makes one effect and gets an idempotency key
+that is the same on every attempt. Results are never booleans: `DeliveryResult` says what happened at the other side;
+errors (`integrations.errors`) say what the dispatcher must do. Adapters never retry: only the dispatcher does.
+
+Optional abilities are protocols of their own: `Inbound` (the service calls us), `Reconciles` (we can look up whether
+an effect exists), `Subscribes` (more than one target).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from structlog.typing import FilteringBoundLogger
+
+from eventbus.event import Event
+from integrations.errors import Rejected
+from integrations.http import Http
+
+
+class Outcome(StrEnum):
+    """What an attempt came to."""
+
+    DELIVERED = "delivered"  # the effect exists now
+    DUPLICATE = "duplicate"  # it existed already: found in the ledger or at the service
+    SKIPPED = "skipped"  # this event asks nothing of this integration
+    REJECTED = "rejected"  # the service refused for good
+    RETRY = "retry"  # surely not done, worth another attempt
+    UNKNOWN = "unknown"  # may or may not be done
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
+    """What happened at the other side.
+
+    reference   the service's id of the effect: a message's ts, a comment's id
+    url         its page, for people
+    detail      one line for people; no secret
+    """
+
+    outcome: Outcome
+    reference: str | None = None
+    url: str | None = None
+    detail: str = ""
+    retry_after: timedelta | None = None
+
+    @classmethod
+    def delivered(cls, reference: str | None = None, *, url: str | None = None, detail: str = "") -> DeliveryResult:
+        """The effect exists now."""
+        return cls(Outcome.DELIVERED, reference, url, detail)
+
+    @classmethod
+    def skipped(cls, detail: str) -> DeliveryResult:
+        """Nothing to do for this event, and why."""
+        return cls(Outcome.SKIPPED, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What an adapter is told beside the event: one attempt to bring one event to one target.
+
+    key      idempotency key: the same on every attempt of this delivery, different for every other
+    target   which of the integration's targets
+    attempt  counted from 1
+    """
+
+    key: str
+    target: str = "default"
+    attempt: int = 1
+
+
+class Severity(StrEnum):
+    """How loud. PagerDuty's four words; each adapter maps them once."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Action(BaseModel):
+    """A button. Pressing it becomes `slack.action.<action_id>`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str = Field(min_length=1, max_length=75)
+    action_id: str = Field(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9_-]+$")
+    value: str = Field(default="", max_length=2000)
+    style: Literal["primary", "danger"] | None = None
+
+
+class Notification(BaseModel):
+    """A message to people, before any service's markup. Text is text: adapters escape what would ping or format."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str = "message"
+    target: str = Field(default="", description="Where: a channel, a person, an address; empty: the adapter's default")
+    message: str = Field(min_length=1)
+    title: str | None = None
+    severity: Severity = Severity.INFO
+    fields: dict[str, str] = Field(default_factory=dict, description="Short facts shown as label and value")
+    url: str | None = Field(default=None, description="Where to read more")
+    actions: tuple[Action, ...] = Field(default=(), max_length=25)
+
+
+class Artifact(BaseModel):
+    """A thing to make at the service: `pull_request`, `issue`, `comment`. The manifest types its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str
+    content: dict[str, JsonValue]
+
+
+HealthState = Literal["healthy", "degraded", "unhealthy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How an integration is, found out now and not remembered. `latency_ms`: of the question to the service."""
+
+    state: HealthState
+    detail: str = ""
+    latency_ms: float | None = None
+
+
+Effects = Literal["keyed", "searchable", "repeatable", "at_least_once"]
+"""What the dispatcher may do when it can't know whether an effect exists (a crash, a lost answer).
+
+keyed          the service itself drops a repeated key: send again
+searchable     the adapter looks for its mark (`Reconciles`) before sending again
+repeatable     the receiver recognises a repeat by a stable id it is sent: send again
+at_least_once  it can't be known: send again, and say in the README that a crash may double it
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The static facts of an adapter, declared once; tables, REST and CLI are made from it.
+
+    name           folder, config key, metric label, consumer group
+    config         its settings, each field described; secrets are SecretStr
+    handles        patterns of the topics it takes unless the config says otherwise
+    emits          topics or families that its inbound side may publish
+    notifications  kinds that send_notification takes
+    artifacts      kinds that create_artifact takes, with the model of their content
+    effects        see `Effects`
+    limits         the service's published limits, for people
+    """
+
+    name: str
+    title: str
+    config: type[BaseModel]
+    handles: tuple[str, ...] = ()
+    emits: tuple[str, ...] = ()
+    notifications: tuple[str, ...] = ()
+    artifacts: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    effects: Effects = "at_least_once"
+    limits: str = ""
+
+
+class Store(Protocol):
+    """A small durable table of the integration's own: for what must outlive the process. Values are JSON."""
+
+    async def get(self, name: str) -> JsonValue: ...
+    async def put(self, name: str, value: JsonValue, *, lifetime: timedelta | None = None) -> None: ...
+    async def delete(self, name: str) -> None: ...
+    async def items(self, prefix: str) -> dict[str, JsonValue]: ...
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Context(Generic[ConfigT]):
+    """What an adapter is given to live on.
+
+    name       this account's name in the config
+    config     its settings, validated
+    http       the one way out over HTTP
+    store      what it wants to remember
+    log        bound to the integration's name
+    components how every component of the system is, for a status command
+    """
+
+    name: str
+    config: ConfigT
+    http: Http
+    store: Store
+    log: FilteringBoundLogger
+    components: Callable[[], Awaitable[Mapping[str, Health]]]
+
+
+class Integration(ABC, Generic[ConfigT]):
+    """One configured account of a service.
+
+    Lifecycle: constructed without arguments, `initialize` once, then any of the calls concurrently, `close` once.
+    `initialize` makes clients and checks settings, but need not reach the service: a service that is down must not
+    keep a worker from starting. `close` may be called twice, and after a failed `initialize`.
+    """
+
+    manifest: ClassVar[Manifest]
+    context: Context[ConfigT]
+
+    @property
+    def config(self) -> ConfigT:
+        """This account's settings."""
+        return self.context.config
+
+    async def initialize(self, context: Context[ConfigT]) -> None:
+        """Take the context; make clients. Raises Misconfigured when the settings can't work."""
+        self.context = context
+
+    @abstractmethod
+    async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
+        """Act on an event: at most one effect, named by `delivery.key`."""
+
+    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+        """Tell people. Raises Rejected where the adapter has no notifications."""
+        raise Rejected(f"{self.manifest.name} sends no notifications")
+
+    async def create_artifact(self, artifact: Artifact, key: str) -> DeliveryResult:
+        """Make a thing at the service. Raises Rejected where the adapter makes none of that type."""
+        known = ", ".join(self.manifest.artifacts) or "none"
+        raise Rejected(f"{self.manifest.name} makes no artifact {artifact.type!r}; it makes: {known}")
+
+    @abstractmethod
+    async def health(self) -> Health:
+        """Ask the service, with our credentials, within a few seconds. Never raises for a service that is down."""
+
+    async def close(self) -> None:
+        """Let go of clients and sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place of an integration that has its own progress: its retries hold no other target back."""
+
+    name: str
+    topics: tuple[str, ...]
+
+
+@runtime_checkable
+class Subscribes(Protocol):
+    """An adapter with targets of its own choosing, such as the endpoints of `webhook`."""
+
+    def targets(self) -> Sequence[Target]: ...
+
+
+@runtime_checkable
+class Reconciles(Protocol):
+    """An adapter that can find out whether the effect of a key exists."""
+
+    async def find(self, what: Event[Any] | Notification | Artifact, key: str) -> DeliveryResult | None:
+        """The effect, or None when it surely does not exist. Raises IntegrationError when it can't be known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRequest:
+    """A webhook as it came: header names in lower case, the body's raw bytes, the time it arrived (Unix seconds)."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class InboundReply:
+    """What a verified request becomes: events to publish, and the answer to give once they are durable.
+
+    remember       how long the events' idempotency keys are kept
+    replay_status  the HTTP status when every event was published before; None: the same answer as the first time
+    """
+
+    events: tuple[Event[Any], ...] = ()
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    remember: timedelta = timedelta(days=1)
+    replay_status: int | None = None
+
+
+@runtime_checkable
+class Inbound(Protocol):
+    """An adapter whose service calls us."""
+
+    async def receive(self, request: InboundRequest) -> InboundReply:
+        """Verify the raw bytes, then parse. Raises a `Refusal`; publishes nothing itself."""
+        ...
+
+
+__all__ = [
+    "Action",
+    "Artifact",
+    "Context",
+    "Delivery",
+    "DeliveryResult",
+    "Effects",
+    "Health",
+    "HealthState",
+    "Inbound",
+    "InboundReply",
+    "InboundRequest",
+    "Integration",
+    "Manifest",
+    "Notification",
+    "Outcome",
+    "Reconciles",
+    "Severity",
+    "Store",
+    "Subscribes",
+    "Target",
+]

@@ -1,0 +1,113 @@
+"""Signatures, in and out: Standard Webhooks, GitHub's, Slack's, and the plain `sha256=` over a body.
+
+All of them are HMAC-SHA256 over the raw bytes. Verifying compares bytes in constant time, tries every secret that is
+valid at the moment (rotation), and refuses with one and the same text whatever is wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+from pydantic import SecretStr
+
+from integrations.errors import Misconfigured, Unauthorized
+
+TOLERANCE_SECONDS = 300
+"""How far a signed time stamp may be from now: Slack's rule (docs: Verifying requests from Slack) and the default of
+the Standard Webhooks libraries."""
+
+_STANDARD_PREFIX = "whsec_"
+
+
+def _hmac(secret: bytes, message: bytes) -> bytes:
+    return hmac.new(secret, message, hashlib.sha256).digest()
+
+
+def standard_secret(secret: SecretStr) -> bytes:
+    """The key inside `whsec_<base64>` (Standard Webhooks, "Symmetric signatures": 24 to 64 bytes).
+
+    Raises Misconfigured when it is not one.
+    """
+    text = secret.get_secret_value().removeprefix(_STANDARD_PREFIX)
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise Misconfigured("a Standard Webhooks secret is whsec_ and base64 of 24 to 64 random bytes") from None
+    if not 24 <= len(key) <= 64:
+        raise Misconfigured(f"a Standard Webhooks secret has 24 to 64 bytes, this one {len(key)}")
+    return key
+
+
+def sign_standard(message_id: str, timestamp: int, body: bytes, secrets: Iterable[SecretStr]) -> str:
+    """The `webhook-signature` header: one `v1,<base64>` per secret, over `id.timestamp.body`."""
+    message = f"{message_id}.{timestamp}.".encode() + body
+    return " ".join("v1," + base64.b64encode(_hmac(standard_secret(s), message)).decode() for s in secrets)
+
+
+def sign_plain(body: bytes, secret: SecretStr) -> str:
+    """`sha256=<hex>` over the body: the `X-Signature` of plain webhooks and GitHub's `X-Hub-Signature-256`."""
+    return "sha256=" + _hmac(secret.get_secret_value().encode(), body).hex()
+
+
+def sign_slack(timestamp: int, body: bytes, secret: SecretStr) -> str:
+    """Slack's `X-Slack-Signature`: `v0=<hex>` over `v0:timestamp:body`."""
+    return "v0=" + _hmac(secret.get_secret_value().encode(), f"v0:{timestamp}:".encode() + body).hex()
+
+
+def verify_plain(body: bytes, signature: str | None, secrets: Iterable[SecretStr]) -> None:
+    """Check GitHub's `X-Hub-Signature-256` or a plain `X-Signature`. Raises Unauthorized."""
+    _require_match(signature, [sign_plain(body, secret) for secret in secrets])
+
+
+def verify_slack(
+    body: bytes, timestamp: str | None, signature: str | None, secrets: Iterable[SecretStr], *, now: float
+) -> None:
+    """Check Slack's signature and its age. `now` in Unix seconds. Raises Unauthorized."""
+    stamp = _fresh(timestamp, now)
+    _require_match(signature, [sign_slack(stamp, body, secret) for secret in secrets])
+
+
+def verify_standard(
+    message_id: str | None,
+    timestamp: str | None,
+    body: bytes,
+    signatures: str | None,
+    secrets: Iterable[SecretStr],
+    *,
+    now: float,
+) -> None:
+    """Check a Standard Webhooks request: any signature of the list may match any secret. Raises Unauthorized."""
+    stamp = _fresh(timestamp, now)
+    if not message_id or not signatures:
+        raise Unauthorized("signature mismatch", reason="webhook-id or webhook-signature is missing")
+    expected = [sign_standard(message_id, stamp, body, [secret]) for secret in secrets]
+    for signature in signatures.split(" ")[:20]:
+        if _matches(signature, expected):
+            return
+    raise Unauthorized("signature mismatch", reason="no signature of the list matches a secret of ours")
+
+
+def _fresh(timestamp: str | None, now: float) -> int:
+    if timestamp is None or not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        raise Unauthorized("signature mismatch", reason="the time stamp is missing or not a number")
+    stamp = int(timestamp)
+    if abs(now - stamp) > TOLERANCE_SECONDS:
+        raise Unauthorized("signature mismatch", reason=f"the time stamp is {now - stamp:+.0f} s away from our clock")
+    return stamp
+
+
+def _require_match(signature: str | None, expected: list[str]) -> None:
+    if not signature:
+        raise Unauthorized("signature mismatch", reason="the signature header is missing")
+    if not _matches(signature, expected):
+        raise Unauthorized("signature mismatch", reason=f"the signature matches none of {len(expected)} secrets")
+
+
+def _matches(signature: str, expected: list[str]) -> bool:
+    # compare_digest on str raises for non-ASCII input; on bytes it does not. All are compared: no early exit to time.
+    given = signature.encode("utf-8", "replace")
+    return any([hmac.compare_digest(given, candidate.encode()) for candidate in expected])  # noqa: C419
