@@ -43,7 +43,8 @@ class Catalog:
         if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(
                 f"topic {cls.__topic__} version {cls.__payload_version__} is defined by "
-                f"{old.__module__}.{old.__qualname__}: import that class, or give {cls.__qualname__} a topic or a version of its own"
+                f"{old.__module__}.{old.__qualname__}: import that class, "
+                f"or give {cls.__qualname__} a topic or a version of its own"
             )
         versions[cls.__payload_version__] = cls
         self._found.clear()

@@ -1,0 +1,371 @@
+"""EventBus: what a user meets. Everything else in this package is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import structlog
+
+from eventbus.backoff import RECONNECT
+from eventbus.catalog import catalog
+from eventbus.codec import decode
+from eventbus.consumer import Consumer, Observer
+from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
+from eventbus.event import Event, Payload
+from eventbus.ledger import Ledger
+from eventbus.live import Listener, LiveFeed
+from eventbus.publisher import Publisher, Receipt, letter, receipt
+from eventbus.redis.connection import Connection
+from eventbus.redis.keys import ShardKeys
+from eventbus.redis.shard import Backlog, Buried, Shard, Taken
+from eventbus.redis.signals import Signals
+from eventbus.redis.table import Table
+from eventbus.subscription import Handler, Options, Subscription, is_quiet
+from eventbus.topics.delivery import DeliveryDeadLettered
+from eventbus.upkeep import Upkeep
+
+REMEMBER = timedelta(hours=24)
+LEASE = timedelta(seconds=30)
+SWEEP = timedelta(seconds=5)
+RETENTION = timedelta(hours=24)
+PUBLISH_TIMEOUT = timedelta(seconds=5)
+IDLE_POLL_SECONDS = 0.01
+
+_log = structlog.get_logger("eventbus")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class EventBus:
+    """Publish typed events and subscribe to them.
+
+    Open it with `EventBus.open(url)` in an `async with`. One bus may be shared by all tasks of its event loop.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        namespace: str = "eventbus",
+        lease: timedelta = LEASE,
+        sweep_every: timedelta = SWEEP,
+        retention: timedelta = RETENTION,
+        publish_timeout: timedelta = PUBLISH_TIMEOUT,
+        observer: Observer | None = None,
+    ) -> None:
+        keys = ShardKeys(namespace)
+        self._connection = connection
+        self._shard = Shard(connection, keys)
+        self._publisher = Publisher(self._shard, timeout=publish_timeout)
+        self._lease = lease
+        self._observer = observer or Observer()
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._live = LiveFeed(self._shard)
+        self._live.attach(Signals(connection, keys.live, self._live.heard, back=lambda: None))
+        self._bell = Signals(connection, keys.bell, self._rung, back=self._ring_all)
+        self._subscriptions: dict[str, Subscription] = {}
+        self._consumers: dict[str, Consumer] = {}
+        self._suspect_turn = asyncio.Lock()
+        self._upkeep = Upkeep(
+            self._shard,
+            self._name,
+            lambda: [s for s in self._subscriptions.values() if s.id in self._consumers],
+            lease=lease,
+            sweep_every=sweep_every,
+            retention=retention,
+            on_poison=self._poisoned,
+        )
+        self._serving = False
+        self._stop = asyncio.Event()
+        self._fault: BaseException | None = None
+        self.ledger = Ledger(connection, keys)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str = "embedded://./data", **options: Any) -> AsyncIterator[EventBus]:
+        """Open the bus at an address: memory:// embedded://DIR redis:// rediss://.
+
+        Options are those of the constructor. Raises Misconfigured when the address or the server can't work. A Redis
+        that is away raises nothing here: publishing says so, and serving waits for it.
+        """
+        connection = await Connection.open(url)
+        bus = cls(connection, **options)
+        try:
+            yield bus
+        finally:
+            await bus.close()
+
+    async def check_server(self) -> float:
+        """Make sure that Redis answers and can keep what the bus promises; returns the answer's time in ms.
+
+        Raises Unavailable or Misconfigured, each with what to try.
+        """
+        latency = await self._shard.ping()
+        await self._shard.check_server()
+        return latency
+
+    @property
+    def address(self) -> str:
+        """Where this bus is, without a password."""
+        return self._connection.address.text
+
+    async def close(self, *, grace: timedelta = timedelta(seconds=5)) -> None:
+        """Stop serving, send what is under way, let go of Redis."""
+        await self._end_serving(grace)
+        await self._live.close()
+        await self._publisher.flush()
+        await self._connection.close()
+
+    # -- publishing ------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        event: Event[Any] | Payload | str,
+        data: Mapping[str, Any] | Payload | None = None,
+        *,
+        remember: timedelta = REMEMBER,
+        **envelope: Any,
+    ) -> Receipt:
+        """Publish a payload, a topic with data, or a ready Event. Returns when Redis has it.
+
+        `envelope` takes fields of Event: key, idempotency_key, source, subject, correlation_id, ... The same
+        idempotency key within `remember` stores one event. Raises InvalidEvent, Conflict, Full, Unavailable (surely
+        not stored) or OutcomeUnknown (publish the same event again: it is stored once).
+        """
+        sent = letter(catalog.event(event, data, **envelope), remember)
+        (stored,) = await self._publisher.publish([sent])
+        return receipt(sent, stored)
+
+    async def publish_many(
+        self, events: Iterable[Event[Any] | Payload], *, remember: timedelta = REMEMBER
+    ) -> list[Receipt]:
+        """Publish many, in order. All are checked before the first is sent; a Conflict is raised after the last."""
+        sent = [letter(catalog.event(event), remember) for event in events]
+        if not sent:
+            return []
+        stored = await self._publisher.publish(sent)
+        clashes = [one for one in stored if one.status == "conflict"]
+        if len(clashes) > 1:
+            raise Conflict(
+                f"{len(clashes)} of {len(sent)} idempotency keys were used for other events; the rest is stored"
+            )
+        return [receipt(one, done) for one, done in zip(sent, stored, strict=True)]
+
+    # -- subscribing -----------------------------------------------------------------------------------------------
+
+    def on(self, *patterns: str, group: str | None = None, options: Options | None = None) -> Callable[[F], F]:
+        """Decorator: subscribe a handler when the bus runs. Durable with a group, else live."""
+
+        def subscribe(handler: F) -> F:
+            self._add(Subscription.of(patterns, handler, group, options or Options()))
+            return handler
+
+        return subscribe
+
+    async def subscribe(
+        self,
+        patterns: str | tuple[str, ...],
+        handler: Handler,
+        *,
+        group: str | None = None,
+        options: Options | None = None,
+    ) -> str:
+        """Subscribe a handler; returns an id for `unsubscribe`.
+
+        Durable (with a group): declared in Redis now, so nothing from now on is missed; served while the bus runs.
+        Live: called from now on, running or not.
+        """
+        subscription = Subscription.of(patterns, handler, group, options or Options())
+        self._add(subscription)
+        try:
+            await self._begin(subscription)
+        except EventBusError:
+            del self._subscriptions[subscription.id]
+            raise
+        return subscription.id
+
+    async def unsubscribe(self, subscription_id: str, *, grace: timedelta = timedelta(seconds=5)) -> None:
+        """Stop calling the handler. A durable group stays declared: what it has not handled waits for its return."""
+        subscription = self._subscriptions.pop(subscription_id, None)
+        if subscription is None:
+            raise KeyError(subscription_id)
+        consumer = self._consumers.pop(subscription_id, None)
+        if consumer is not None:
+            await consumer.stop(grace)
+        await self._live.remove(subscription_id)
+
+    @asynccontextmanager
+    async def listen(self, *patterns: str) -> AsyncIterator[Listener]:
+        """A live feed: `async with bus.listen("vm.*") as events: async for event in events: ...`"""
+        subscription = Subscription.of(patterns or (">",), lambda event: None, None, Options())
+        listener = await self._live.add(subscription.id, subscription.patterns)
+        try:
+            yield listener
+        finally:
+            await self._live.remove(subscription.id)
+
+    def _add(self, subscription: Subscription) -> None:
+        group = subscription.group
+        if group is not None and any(s.group == group for s in self._subscriptions.values()):
+            raise Misconfigured(f"group {group} has a handler in this process already: one handler per group")
+        self._subscriptions[subscription.id] = subscription
+
+    async def _begin(self, subscription: Subscription) -> None:
+        if subscription.group is None:
+            await self._live.serve(subscription)
+            return
+        options = subscription.options
+        await self._shard.declare(subscription.group, subscription.patterns, from_now=options.from_now)
+        if self._serving:
+            self._serve(subscription)
+
+    # -- serving ---------------------------------------------------------------------------------------------------
+
+    async def run(self, *, grace: timedelta = timedelta(seconds=25)) -> None:
+        """Serve all subscriptions until `stop` is called or this is cancelled; then finish or hand back.
+
+        A Redis that is away at the start is waited for.
+        """
+        self._stop.clear()
+        try:
+            await self._start_serving()
+            await self._stop.wait()
+        finally:
+            await self._end_serving(grace)
+        self._raise_fault()
+
+    def stop(self) -> None:
+        """Make `run` end."""
+        self._stop.set()
+
+    async def run_until_idle(self, *, timeout: timedelta = timedelta(seconds=60)) -> None:
+        """Serve until nothing is left to do in the groups subscribed here, retries included. For scripts and tests.
+
+        Raises TimeoutError when that takes longer than `timeout`.
+        """
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self._start_serving()
+                while not await self._is_idle() and self._fault is None:  # noqa: ASYNC110  the state is in Redis
+                    await asyncio.sleep(IDLE_POLL_SECONDS)
+        finally:
+            await self._end_serving(timedelta(seconds=5))
+        self._raise_fault()
+
+    async def backlog(self, group: str) -> Backlog | None:
+        """How a durable group stands; None when it was never declared."""
+        return await self._shard.backlog(group)
+
+    async def groups(self) -> dict[str, list[str]]:
+        """Every declared durable group and its patterns."""
+        return await self._shard.declared()
+
+    def table(self, name: str) -> Table:
+        """A small durable table of JSON values under this name."""
+        return Table(self._connection, self._shard.keys, name)
+
+    def _broke(self, fault: BaseException) -> None:
+        """A task of a consumer ended by a fault of ours: stop, and let `run` raise it."""
+        _log.critical("serving ends: a fault in the bus", error=f"{type(fault).__name__}: {fault}")
+        self._fault = self._fault or fault
+        self._stop.set()
+
+    def _raise_fault(self) -> None:
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
+
+    async def _is_idle(self) -> bool:
+        for subscription in self._subscriptions.values():
+            if subscription.group is None:
+                continue
+            backlog = await self._shard.backlog(subscription.group)
+            if backlog is None or not backlog.is_empty:
+                return False
+        return not any(consumer.holds for consumer in self._consumers.values())
+
+    async def _start_serving(self) -> None:
+        self._serving = True
+        await self._bell.start()
+        self._upkeep.start()
+        for subscription in list(self._subscriptions.values()):
+            if subscription.id not in self._consumers:
+                await self._patiently(lambda s=subscription: self._begin(s))  # type: ignore[misc]
+
+    async def _patiently(self, call: Callable[[], Awaitable[None]]) -> None:
+        attempt = 0
+        while True:
+            try:
+                await call()
+            except Unavailable as error:
+                attempt += 1
+                if attempt == 1:
+                    _log.warning("waiting for Redis", error=str(error))
+                await asyncio.sleep(RECONNECT.delay(attempt).total_seconds())
+            else:
+                return
+
+    def _serve(self, subscription: Subscription) -> None:
+        consumer = self._consumers[subscription.id] = Consumer(
+            self._shard,
+            subscription,
+            self._name,
+            lease=self._lease,
+            suspect_turn=self._suspect_turn,
+            buried=lambda taken, reason, error, attempts: self._announce_dead(
+                str(subscription.group), taken, reason, error, attempts
+            ),
+            observer=self._observer,
+            failed=self._broke,
+        )
+        consumer.start()
+
+    async def _end_serving(self, grace: timedelta) -> None:
+        if not self._serving:
+            return
+        self._serving = False
+        consumers, self._consumers = list(self._consumers.values()), {}
+        await asyncio.gather(*(consumer.stop(grace) for consumer in consumers))
+        await self._upkeep.stop()
+        await self._bell.stop()
+
+    async def _rung(self, message: bytes) -> None:
+        group = message.decode()
+        for consumer in self._consumers.values():
+            if not group or consumer.group == group:
+                consumer.ring()
+
+    def _ring_all(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.ring()
+
+    # -- dead letters ----------------------------------------------------------------------------------------------
+
+    async def _poisoned(self, subscription: Subscription, buried: Buried) -> None:
+        await self._announce_dead(
+            str(subscription.group), buried, "poison", "the process that handled it died", buried.crashes
+        )
+
+    async def _announce_dead(self, group: str, dead: Taken | Buried, reason: str, error: str, attempts: int) -> None:
+        if is_quiet(dead.topic):
+            return
+        try:
+            event_id = decode(dead.topic, dead.wire).id
+        except EventBusError:
+            event_id = dead.entry_id
+        notice = DeliveryDeadLettered(
+            group=group, event_id=event_id, event_topic=dead.topic, reason=reason, error=error, attempts=attempts
+        )
+        try:
+            await self.publish(notice, source="/eventbus", idempotency_key=f"dead:{group}:{dead.entry_id}")
+        except EventBusError as fault:
+            _log.error("a dead letter was not announced", group=group, event_id=event_id, error=str(fault))

@@ -1,0 +1,218 @@
+"""From an address to a client, and from Redis' errors to ours.
+
+    memory://            fakeredis in this process; `memory://name` is shared by all who open that name here
+    embedded://DIR       a real redis-server of our own, kept in DIR (see `embedded`)
+    redis:// rediss://   a server; rediss is TLS with host name and certificate checked
+
+redis-py's own retries are off: they would repeat a command without our knowing whether it is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import fakeredis
+import redis
+import redis.asyncio
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from eventbus.errors import EventBusError, Full, Misconfigured, OutcomeUnknown, Unavailable
+from eventbus.redis.embedded import EmbeddedRedis, open_embedded
+from eventbus.redis.scripts import Arg, AsyncClient, run, run_sync, script
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 10.0
+MAX_CONNECTIONS = 64
+
+_SCHEMES = "memory:// embedded://DIR redis://HOST:PORT/DB rediss://HOST:PORT/DB"
+# Redis' words for "not now".
+_PASSING = (
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOGROUP", "NOREPLICAS", "READONLY", "TRYAGAIN", "UNBLOCKED",
+)  # fmt: skip
+_memory: dict[str, fakeredis.FakeServer] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where Redis is. `text` is safe to show: it has no password."""
+
+    scheme: str
+    url: str
+    text: str
+
+    @property
+    def has_shebang(self) -> bool:
+        """Whether scripts keep their `#!lua` line there."""
+        return self.scheme != "memory"
+
+
+def parse(url: str) -> Address:
+    """Read an address. Raises Misconfigured with the forms that are understood."""
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in ("memory", "embedded", "redis", "rediss", "unix"):
+        raise Misconfigured(f"{_without_password(url)!r} is not an address of the bus; use one of {_SCHEMES}")
+    if scheme == "embedded" and not rest:
+        raise Misconfigured("embedded:// needs a directory, such as embedded://./data")
+    if scheme in ("redis", "rediss"):
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError as error:
+            raise Misconfigured(f"{_without_password(url)!r}: {error}") from None
+        if not re.fullmatch(r"/?\d*", parts.path):
+            raise Misconfigured(f"{_without_password(url)!r}: the database is a number, such as /0")
+    return Address(scheme, url, _without_password(url))
+
+
+def _without_password(url: str) -> str:
+    bare = url.partition("?")[0]  # options may hold a password too
+    return re.sub(r"(://)[^/]*@", r"\1", bare)[:200]
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
+        "socket_keepalive": True,
+    }
+
+
+def _memory_server(address: Address) -> fakeredis.FakeServer:
+    name = address.url.removeprefix("memory://")
+    return _memory.setdefault(name, fakeredis.FakeServer()) if name else fakeredis.FakeServer()
+
+
+class Connection:
+    """An open address: the client, and what has to be let go of with it."""
+
+    def __init__(self, address: Address, client: redis.asyncio.Redis, server: EmbeddedRedis | None = None) -> None:
+        self.address = address
+        self.client = client
+        self._server = server
+
+    @classmethod
+    async def open(cls, url: str) -> Connection:
+        """Make a client; the first command connects. `embedded://` starts its server here."""
+        address = parse(url)
+        if address.scheme == "memory":
+            return cls(address, fakeredis.FakeAsyncRedis(server=_memory_server(address), protocol=2))
+        retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+        common = {**_options(), "retry": retry, "retry_on_error": [], "max_connections": MAX_CONNECTIONS}
+        if address.scheme == "embedded":
+            server = await asyncio.to_thread(open_embedded, _directory(address))
+            return cls(address, redis.asyncio.Redis(unix_socket_path=str(server.socket_path), **common), server)
+        return cls(address, redis.asyncio.Redis.from_url(address.url, **common))
+
+    async def do(self, *command: Arg) -> Any:
+        """One command. Raises our errors."""
+        client: AsyncClient = self.client
+        with translated(self.address):
+            return await client.execute_command(*command)
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+        """One script. Raises our errors."""
+        what = script(name, shebang=self.address.has_shebang)
+        with translated(self.address):
+            return await run(self.client, what, keys, args)
+
+    async def close(self) -> None:
+        """Close the connections; let go of an embedded server."""
+        await self.client.aclose()
+        if self._server is not None:
+            await asyncio.to_thread(self._server.close)
+
+
+class SyncConnection:
+    """`Connection` for code without an event loop."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self.address = parse(url)
+        self._server: EmbeddedRedis | None = None
+        common = {
+            **_options(),
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_error": [],
+            "socket_timeout": timeout / 2,  # one repeat fits into the caller's time
+            "socket_connect_timeout": min(timeout / 2, CONNECT_SECONDS),
+        }
+        self.client: redis.Redis
+        if self.address.scheme == "memory":
+            self.client = fakeredis.FakeRedis(server=_memory_server(self.address), protocol=2)
+        elif self.address.scheme == "embedded":
+            self._server = open_embedded(_directory(self.address))
+            self.client = redis.Redis(unix_socket_path=str(self._server.socket_path), **common)
+        else:
+            self.client = redis.Redis.from_url(self.address.url, **common)
+
+    def run(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+        """One script. Raises our errors."""
+        what = script(name, shebang=self.address.has_shebang)
+        with translated(self.address):
+            return run_sync(self.client, what, keys, args)
+
+    def close(self) -> None:
+        """Close the connections; let go of an embedded server."""
+        self.client.close()
+        if self._server is not None:
+            self._server.close()
+
+
+def _directory(address: Address) -> Path:
+    return Path(address.url.removeprefix("embedded://")).expanduser()
+
+
+@contextmanager
+def translated(address: Address) -> Iterator[None]:
+    """Turn what redis-py raises into our errors; the text says where and what to try."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError, TimeoutError) as error:
+        raise translate(error, address) from error
+
+
+def translate(error: BaseException, address: Address) -> EventBusError:
+    """Our error for one of redis-py's. A connection that broke under way means: it may have been done."""
+    where = address.text
+    said = str(error)
+    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
+        return Misconfigured(f"{where} refuses our credentials: {_first_line(said)}")
+    if isinstance(error, exceptions.OutOfMemoryError) or said.startswith("OOM"):
+        return Full(f"{where} has no memory left for new events: raise maxmemory or let workers catch up")
+    if said.startswith("MISCONF"):
+        return Full(f"{where} can't write to its disk: {_first_line(said)}")
+    if isinstance(error, exceptions.ConnectionError) and said.startswith("Error") and "connecting to" in said:
+        return Unavailable(f"can't reach Redis at {where}: {_reason(said)}. Is it running? Try: redis-cli ping")
+    if isinstance(error, exceptions.MaxConnectionsError):
+        return Unavailable(f"{where}: all {MAX_CONNECTIONS} connections of this process are in use")
+    if isinstance(error, exceptions.BusyLoadingError | exceptions.ReadOnlyError) or said.startswith(_PASSING):
+        return Unavailable(f"{where} answered: {_first_line(said)}")
+    if isinstance(error, exceptions.ResponseError):
+        return EventBusError(
+            f"{where} refused a command of ours; is a key of the bus in other use? {_first_line(said)}"
+        )
+    return OutcomeUnknown(f"the connection to {where} broke: {_first_line(said) or type(error).__name__}")
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0][:200] if text else ""
+
+
+def _reason(said: str) -> str:
+    """The last sentence of redis-py's text: the system's word, such as `Connection refused`."""
+    return _first_line(said).rstrip(".").rpartition(". ")[2] or "no answer"
+
+
+def is_missing_group(error: BaseException | None) -> bool:
+    """True when Redis says that the group or its log is not there (somebody deleted it)."""
+    return isinstance(error, exceptions.ResponseError) and "NOGROUP" in str(error)

@@ -1,0 +1,68 @@
+"""Every key and channel name, made here and nowhere else.
+
+All keys of a shard share one hash tag, so that its scripts work on a cluster. What comes from outside (idempotency
+keys) is hashed: no name can be injected. Each key has an owner and a lifetime:
+
+    {ns:log:shard}:log, :sequence, :groups    the shard; as long as the bus lives
+    {...}:alive                               the sweep; consumers leave it when they end
+    {...}:fence                               a counter
+    {...}:once:<hash>                         one published idempotency key; its dedupe window
+    {...}:done:<hash>                         one ledger row of an event's action; the ledger's lifetime
+    {...}:group:<group>:<part>                one subscription; goes empty when its work is done (dead: until handled)
+    {ns:done:<hash>}                          a ledger row of an action with a key of its own
+    {ns:store:<name>}                         an integration's own table, and one key per row with a lifetime
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+_GROUP_PARTS = ("tail", "next", "ready", "suspects", "due", "attempts", "crashes", "pause", "dead")
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class ShardKeys:
+    """The names of one shard of one log."""
+
+    def __init__(self, namespace: str = "eventbus", log: str = "main", shard: int = 0) -> None:
+        self.namespace = namespace
+        self.tag = f"{{{namespace}:{log}:{shard}}}"
+        self.log = f"{self.tag}:log"
+        self.sequence = f"{self.tag}:sequence"
+        self.groups = f"{self.tag}:groups"
+        self.alive = f"{self.tag}:alive"
+        self.fence = f"{self.tag}:fence"
+        self.bell = f"{self.tag}:bell"  # a channel: somebody may have work
+        self.live = f"{self.tag}:live"  # a channel: every event as it is stored
+        self._groups: dict[str, tuple[str, ...]] = {}
+
+    def once(self, idempotency_key: str) -> str:
+        """Where a published idempotency key is remembered."""
+        return f"{self.tag}:once:{_hash(idempotency_key)}"
+
+    def done(self, action_key: str) -> str:
+        """The ledger row of an action that belongs to an event of this shard."""
+        return f"{self.tag}:done:{_hash(action_key)}"
+
+    def done_alone(self, action_key: str) -> str:
+        """The ledger row of an action that belongs to no event."""
+        return f"{{{self.namespace}:done:{_hash(action_key)}}}"
+
+    def store(self, name: str) -> str:
+        """The table of an integration."""
+        return f"{{{self.namespace}:store:{name}}}"
+
+    def group(self, group: str) -> tuple[str, ...]:
+        """The KEYS of every group script, in the order lua/common.lua names them."""
+        names = self._groups.get(group)
+        if names is None:
+            parts = tuple(f"{self.tag}:group:{group}:{part}" for part in _GROUP_PARTS)
+            names = self._groups[group] = (self.log, self.groups, self.alive, self.fence, *parts)
+        return names
+
+    def dead(self, group: str) -> str:
+        """The dead letters of a group."""
+        return self.group(group)[-1]

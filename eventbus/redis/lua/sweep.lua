@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- Take back what dead consumers held, bury what keeps killing its process, forget consumers that hold nothing.
+-- ARGV  bell, group, poison limit, 1 to keep order by key
+-- Returns {taken back, consumers forgotten, {id, crashes, topic, key, sequence, wire}... buried}. At most 100 a call and consumer.
+-- Only consumers that stopped beating are looked at: the three pseudo-consumers never beat and own no running work.
+local time, back, reaped, buried, woke = now(), 0, 0, {}, 0
+for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', LOG, GROUP)) do
+  local name = c[2]
+  local until_ms = redis.call('ZSCORE', ALIVE, name)
+  if string.sub(name, 1, 1) ~= '~' and (not until_ms or tonumber(until_ms) < time) then
+    local held = redis.call('XPENDING', LOG, GROUP, '-', '+', 100, name)
+    for _, p in ipairs(held) do
+      local id = p[1]
+      local crashes = redis.call('HINCRBY', CRASHES, id, 1)
+      if crashes >= tonumber(ARGV[3]) then
+        local key = ARGV[4] == '1' and redis.call('XRANGE', LOG, id, id)[1][2][4] or ''
+        local w, f = bury(id, key, 'poison', 'the process that handled it died', crashes)
+        woke = woke + w
+        buried[#buried+1] = {id, crashes, f[2], f[4], f[6], f[8]}
+      else
+        give(id, '~ready')
+        redis.call('RPUSH', SUSPECTS, id)
+        back = back + 1
+      end
+    end
+    if #held == 0 then
+      redis.call('XGROUP', 'DELCONSUMER', LOG, GROUP, name)
+      reaped = reaped + 1
+    end
+  end
+end
+redis.call('ZREMRANGEBYSCORE', ALIVE, '-inf', time - 3600000)
+if back > 0 or woke > 0 then ring() end
+return {back, reaped, buried}

@@ -1,0 +1,147 @@
+"""What a subscriber asks for, what its handler is given, and what the handler may answer.
+
+A handler is called with the event, or with the event and its `Attempt` when it takes two arguments. Returning means
+done. Raising means: `TryLater` again when it says, `Refused` never again, anything else again after a back-off until
+the attempts are used up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from eventbus.backoff import Backoff
+from eventbus.errors import Misconfigured
+from eventbus.event import new_id
+from eventbus.pattern import check_pattern, check_topic
+
+
+class TryLater(Exception):
+    """Raised by a handler: not done, try again.
+
+    after    the earliest time of the next attempt, from now; None: the subscription's back-off
+    counts   False when this attempt must not use up one of the allowed ones
+    pause    True when the whole group has to wait that long (a rate limit of the account)
+    """
+
+    def __init__(
+        self, reason: str, *, after: timedelta | None = None, counts: bool = True, pause: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after
+        self.counts = counts
+        self.pause = pause
+
+
+class Refused(Exception):
+    """Raised by a handler: it can never be done. The delivery goes to the dead letters with this reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one delivery. (group, entry_id, consumer, fence) prove that it is still ours; see `ledger`."""
+
+    group: str
+    entry_id: str
+    consumer: str
+    fence: int
+    number: int
+    sequence: int
+
+
+Handler = Callable[..., Awaitable[Any] | Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a durable subscription is served.
+
+    concurrency   handlers at a time, in this process
+    ordered       events with equal key one after another, over all processes
+    max_attempts  counted attempts before the dead letters
+    backoff       between them
+    timeout       for one attempt; None: as long as it takes (the lease is renewed meanwhile)
+    poison_limit  deaths of a process with this event in hand before the dead letters
+    from_now      where a new group starts: now, else at the earliest event kept
+    """
+
+    concurrency: int = 32
+    ordered: bool = True
+    max_attempts: int = 10
+    backoff: Backoff = field(default_factory=Backoff)
+    timeout: timedelta | None = None
+    poison_limit: int = 3
+    from_now: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "max_attempts", "poison_limit"):
+            if getattr(self, name) < 1:
+                raise Misconfigured(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Patterns and a handler; durable when it has a group, live when not."""
+
+    patterns: tuple[str, ...]
+    handler: Handler
+    group: str | None
+    options: Options
+    call: Callable[..., Awaitable[Any]]
+    wants_attempt: bool
+    id: str = field(default_factory=new_id)
+
+    @classmethod
+    def of(cls, patterns: str | tuple[str, ...], handler: Handler, group: str | None, options: Options) -> Subscription:
+        """Check and normalise. Raises Misconfigured for a bad pattern or group name."""
+        each = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        if not each:
+            raise Misconfigured("a subscription needs at least one pattern, such as vm.*")
+        for pattern in each:
+            check_pattern(pattern)
+        if group is not None:
+            try:
+                check_topic(group)
+            except Exception as error:
+                raise Misconfigured(
+                    f"{group!r} is not a group name: use the letters of a topic, such as slack"
+                ) from error
+        return cls(each, handler, group, options, _awaitable(handler), _takes_two(handler))
+
+
+def _awaitable(handler: Handler) -> Callable[..., Awaitable[Any]]:
+    """The handler as something to await: a plain function runs in a thread, so that it may block."""
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+        return handler
+
+    async def in_thread(*arguments: Any) -> None:
+        result = await asyncio.to_thread(handler, *arguments)
+        if inspect.isawaitable(result):
+            await result
+
+    return in_thread
+
+
+def _takes_two(handler: Handler) -> bool:
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [
+        p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    return len(positional) >= 2
+
+
+def is_quiet(topic: str) -> bool:
+    """Topics whose dead letters are not announced: an announcement about an announcement would never end."""
+    return topic.startswith(("delivery.", "integration."))
