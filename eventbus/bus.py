@@ -16,15 +16,16 @@ import structlog
 from eventbus.backoff import RECONNECT
 from eventbus.catalog import catalog
 from eventbus.codec import decode
-from eventbus.consumer import Consumer, Observer
+from eventbus.consumer import Consumer
 from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
 from eventbus.event import Event, Payload
 from eventbus.ledger import Ledger
 from eventbus.live import Listener, LiveFeed
+from eventbus.observer import Observer
 from eventbus.publisher import Publisher, Receipt, letter, receipt
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys
-from eventbus.redis.shard import Backlog, Buried, Shard, Taken
+from eventbus.redis.shard import Backlog, Buried, Letter, Shard, Stored, Taken
 from eventbus.redis.signals import Signals
 from eventbus.redis.table import Table
 from eventbus.subscription import Handler, Options, Subscription, is_quiet
@@ -143,7 +144,7 @@ class EventBus:
         """
         sent = letter(catalog.event(event, data, **envelope), remember)
         (stored,) = await self._publisher.publish([sent])
-        return receipt(sent, stored)
+        return self._receipt(sent, stored)
 
     async def publish_many(
         self, events: Iterable[Event[Any] | Payload], *, remember: timedelta = REMEMBER
@@ -158,7 +159,12 @@ class EventBus:
             raise Conflict(
                 f"{len(clashes)} of {len(sent)} idempotency keys were used for other events; the rest is stored"
             )
-        return [receipt(one, done) for one, done in zip(sent, stored, strict=True)]
+        return [self._receipt(one, done) for one, done in zip(sent, stored, strict=True)]
+
+    def _receipt(self, sent: Letter, stored: Stored) -> Receipt:
+        made = receipt(sent, stored)
+        self._observer.published(made.topic, made.status)
+        return made
 
     # -- subscribing -----------------------------------------------------------------------------------------------
 
@@ -193,6 +199,14 @@ class EventBus:
             raise
         return subscription.id
 
+    async def declare(self, group: str, patterns: tuple[str, ...], *, from_now: bool = False) -> None:
+        """Declare a durable group without serving it: what is published from now on waits for it.
+
+        A Redis that is away is waited for.
+        """
+        checked = Subscription.of(patterns, lambda event: None, group, Options(from_now=from_now))
+        await self._patiently(lambda: self._begin(checked))
+
     async def unsubscribe(self, subscription_id: str, *, grace: timedelta = timedelta(seconds=5)) -> None:
         """Stop calling the handler. A durable group stays declared: what it has not handled waits for its return."""
         subscription = self._subscriptions.pop(subscription_id, None)
@@ -225,7 +239,7 @@ class EventBus:
             return
         options = subscription.options
         await self._shard.declare(subscription.group, subscription.patterns, from_now=options.from_now)
-        if self._serving:
+        if self._serving and subscription.id in self._subscriptions:
             self._serve(subscription)
 
     # -- serving ---------------------------------------------------------------------------------------------------

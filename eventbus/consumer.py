@@ -20,6 +20,7 @@ from eventbus.backoff import RECONNECT
 from eventbus.codec import decode
 from eventbus.errors import InvalidEvent, Misconfigured, Unavailable, UnknownVersion
 from eventbus.event import Event
+from eventbus.observer import Observer
 from eventbus.redis.shard import Batch, MissingGroup, Retry, Shard, Taken
 from eventbus.subscription import Attempt, Refused, Subscription, TryLater
 
@@ -35,16 +36,6 @@ _log = structlog.get_logger("eventbus.consumer")
 
 T = TypeVar("T")
 Buried = Callable[[Taken, str, str, int], Awaitable[None]]
-
-
-class Observer:
-    """Told what happens to deliveries; the worker counts it. The default hears nothing."""
-
-    def handled(self, group: str, topic: str, outcome: str, seconds: float) -> None:
-        """A handler returned or raised."""
-
-    def fenced(self, group: str) -> None:
-        """A delivery was no longer ours when we wanted to finish it."""
 
 
 class Consumer:

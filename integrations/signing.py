@@ -7,7 +7,6 @@ valid at the moment (rotation), and refuses with one and the same text whatever 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable
@@ -24,6 +23,8 @@ _STANDARD_PREFIX = "whsec_"
 
 
 def _hmac(secret: bytes, message: bytes) -> bytes:
+    if not secret:
+        raise Misconfigured("a signing secret is empty: anybody could sign with it; set one")
     return hmac.new(secret, message, hashlib.sha256).digest()
 
 
@@ -35,7 +36,7 @@ def standard_secret(secret: SecretStr) -> bytes:
     text = secret.get_secret_value().removeprefix(_STANDARD_PREFIX)
     try:
         key = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or its parent for text that is not ASCII
         raise Misconfigured("a Standard Webhooks secret is whsec_ and base64 of 24 to 64 random bytes") from None
     if not 24 <= len(key) <= 64:
         raise Misconfigured(f"a Standard Webhooks secret has 24 to 64 bytes, this one {len(key)}")

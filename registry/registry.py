@@ -1,0 +1,232 @@
+"""Who is connected: the configured accounts, their life, and their subscriptions.
+
+Each target of each account is a durable subscription of its own, so one that is slow or down never delays another.
+An account that can't be initialised keeps its place: its events wait, it is tried again, the others work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from pydantic import BaseModel
+
+from eventbus import Attempt, Event, EventBus, EventBusError, Options
+from integrations.base import Artifact, Context, DeliveryResult, Health, Integration, Notification, Subscribes, Target
+from integrations.errors import IntegrationError, Rejected
+from integrations.http import Http
+from registry.condition import Condition
+from registry.dispatch import Action, Dispatcher, describe
+from registry.metrics import Metrics
+
+HEALTH_SECONDS = 5.0
+INITIALIZE_SECONDS = 30.0
+RETRY_SECONDS = 15.0
+
+_log = structlog.get_logger("registry")
+
+
+class UnknownIntegration(KeyError):
+    """No account of this name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(slots=True)
+class Account:
+    """One configured integration.
+
+    topics   what it takes, where the config narrows the manifest's
+    timeout  for one call of the adapter
+    options  how its subscriptions are served
+    fault    why it is not ready; None when it is
+    """
+
+    name: str
+    adapter: Integration[Any]
+    config: BaseModel
+    topics: tuple[str, ...] | None = None
+    timeout: timedelta = timedelta(seconds=20)
+    options: Options = field(default_factory=lambda: Options(concurrency=16, from_now=True))
+    fault: str | None = "not started"
+
+    def targets(self) -> list[tuple[str, Target]]:
+        """Its targets, each with the name of its group."""
+        if self.fault is None and isinstance(self.adapter, Subscribes):
+            return [(f"{self.name}.{target.name}", target) for target in self.adapter.targets()]
+        topics = self.topics or self.adapter.manifest.handles
+        return [(self.name, Target("default", topics))] if topics else []
+
+
+class Registry:
+    """The accounts of this process. `serve=True` also subscribes them to the bus: that is a worker."""
+
+    def __init__(self, bus: EventBus, metrics: Metrics, *, serve: bool) -> None:
+        self._bus = bus
+        self._serve = serve
+        self._dispatcher = Dispatcher(bus.ledger, metrics)
+        self._accounts: dict[str, Account] = {}
+        self._conditions: dict[str, Condition] = {}
+        self._retries: set[asyncio.Task[None]] = set()
+
+    # -- accounts --------------------------------------------------------------------------------------------------
+
+    def register(self, account: Account) -> None:
+        """Add an account; ValueError when its name is taken."""
+        if account.name in self._accounts:
+            raise ValueError(f"integration {account.name} is registered already")
+        self._accounts[account.name] = account
+        self._conditions[account.name] = Condition(account.name, self._bus)
+
+    def get(self, name: str) -> Account:
+        """The account; UnknownIntegration naming the known ones."""
+        try:
+            return self._accounts[name]
+        except KeyError:
+            known = ", ".join(sorted(self._accounts)) or "none"
+            raise UnknownIntegration(f"no integration {name!r} is configured; configured: {known}") from None
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts.values())
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Initialise every account, together. A failing one is told, kept and tried again; it stops nobody."""
+        await asyncio.gather(*(self._start(account) for account in self))
+
+    async def stop(self) -> None:
+        """Close every account."""
+        for task in self._retries:
+            task.cancel()
+        await asyncio.gather(*self._retries, return_exceptions=True)
+        await asyncio.gather(*(self._close(account) for account in self))
+
+    async def _start(self, account: Account) -> None:
+        await self._initialize(account)
+        if account.fault is None:
+            await self._subscribe(account)
+            return
+        _log.error("not ready; its events wait", integration=account.name, fault=account.fault)
+        if self._serve:
+            for group, target in account.targets():
+                await self._declare(account, group, target)
+            self._retries.add(asyncio.create_task(self._keep_trying(account), name=f"initialize {account.name}"))
+
+    async def _initialize(self, account: Account) -> None:
+        context = Context(
+            name=account.name,
+            config=account.config,
+            http=Http(timeout=account.timeout),
+            store=self._bus.table(account.name),
+            log=structlog.get_logger(f"integrations.{account.name}").bind(integration=account.name),
+            components=self.health,
+        )
+        try:
+            async with asyncio.timeout(INITIALIZE_SECONDS):
+                await account.adapter.initialize(context)
+        except Exception as error:  # noqa: BLE001  an adapter may raise anything; it must not stop the others
+            account.fault = describe(error)
+            await context.http.close()
+        else:
+            account.fault = None
+
+    async def _keep_trying(self, account: Account) -> None:
+        while account.fault is not None:
+            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311  jitter
+            await self._initialize(account)
+        _log.info("ready", integration=account.name)
+        await self._subscribe(account)
+
+    async def _subscribe(self, account: Account) -> None:
+        if not self._serve:
+            return
+        for group, target in account.targets():
+            await self._declare(account, group, target)
+
+            async def handle(event: Event[Any], attempt: Attempt, target: str = target.name) -> None:
+                await self._deliver(account, target, event, attempt)
+
+            await self._bus.subscribe(target.topics, handle, group=group, options=account.options)
+
+    async def _declare(self, account: Account, group: str, target: Target) -> None:
+        await self._bus.declare(group, target.topics, from_now=account.options.from_now)
+
+    async def _close(self, account: Account) -> None:
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                await account.adapter.close()
+        except Exception as error:  # noqa: BLE001  the same
+            _log.warning("did not close cleanly", integration=account.name, fault=describe(error))
+        context = getattr(account.adapter, "context", None)
+        if context is not None:
+            await context.http.close()
+
+    # -- what it is for --------------------------------------------------------------------------------------------
+
+    async def _deliver(self, account: Account, target: str, event: Event[Any], attempt: Attempt) -> None:
+        condition = self._conditions[account.name]
+        try:
+            await self._dispatcher.deliver(account.name, account.adapter, target, event, attempt, account.timeout)
+        except Exception as error:
+            await condition.failed(error.__cause__ or error)
+            raise
+        await condition.worked()
+
+    async def send_notification(self, name: str, notification: Notification, key: str) -> DeliveryResult:
+        """Tell people through an integration, once per key. Raises what `Dispatcher.once` raises."""
+        account = self._ready(name)
+        return await self._act(account, "send_notification", key, notification)
+
+    async def create_artifact(self, name: str, artifact: Artifact, key: str) -> DeliveryResult:
+        """Make a thing at an integration's service, once per key. Raises what `Dispatcher.once` raises."""
+        account = self._ready(name)
+        return await self._act(account, "create_artifact", key, artifact)
+
+    async def _act(self, account: Account, method: str, key: str, what: Notification | Artifact) -> DeliveryResult:
+        adapter, own = account.adapter, f"asked:{account.name}:{method}:{key}"
+
+        async def call() -> DeliveryResult:
+            if isinstance(what, Notification):
+                return await adapter.send_notification(what, own)
+            return await adapter.create_artifact(what, own)
+
+        return await self._dispatcher.once(adapter, Action(account.name, method, own, what, call), account.timeout)
+
+    def _ready(self, name: str) -> Account:
+        account = self.get(name)
+        if account.fault is not None:
+            raise Rejected(f"{name} is not ready: {account.fault}")
+        return account
+
+    async def health(self) -> Mapping[str, Health]:
+        """How every component is, asked now and all together: each integration, and the bus itself."""
+        names = list(self._accounts)
+        found = await asyncio.gather(self._bus_health(), *(self._health(self._accounts[name]) for name in names))
+        return {"event_bus": found[0], **dict(zip(names, found[1:], strict=True))}
+
+    async def _bus_health(self) -> Health:
+        try:
+            latency = await self._bus.check_server()
+        except EventBusError as error:
+            return Health("unhealthy", str(error))
+        return Health("healthy", self._bus.address, round(latency, 1))
+
+    async def _health(self, account: Account) -> Health:
+        if account.fault is not None:
+            return Health("unhealthy", account.fault)
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                return await account.adapter.health()
+        except TimeoutError:
+            return Health("unhealthy", f"no answer within {HEALTH_SECONDS:g} s")
+        except IntegrationError as error:
+            return Health("unhealthy", describe(error))
+        except Exception as error:  # noqa: BLE001  the same
+            return Health("unhealthy", describe(error))

@@ -1,0 +1,77 @@
+"""Structured logs: one line an event, for people on a terminal and for machines elsewhere.
+
+Libraries log through the same lines, from WARNING on: httpx and slack_sdk write URLs and headers below that, and those
+hold secrets. Control characters and terminal sequences in values are escaped, so that no event can forge a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import unicodedata
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+MAX_VALUE_CHARACTERS = 2000
+
+
+def configure(level: str, style: Literal["auto", "console", "json"], *, colors: bool | None = None) -> None:
+    """Set up logging for this process; lines go to standard error."""
+    terminal = sys.stderr.isatty()
+    console = style == "console" or (style == "auto" and terminal)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+        clean,
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=terminal if colors is None else colors, pad_event_to=24)
+        if console
+        else structlog.processors.JSONRenderer(sort_keys=True)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("eventbus", "registry", "delivery", "service", "integrations"):
+        logging.getLogger(name).setLevel(level.upper())
+
+
+def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escape what could forge a line or move a cursor, and cut what is endless."""
+    return {key: _clean(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _clean(text: str) -> str:
+    if len(text) > MAX_VALUE_CHARACTERS:
+        text = text[:MAX_VALUE_CHARACTERS] + "..."
+    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def bind(**values: Any) -> None:
+    """Put values on every further line of this process."""
+    structlog.contextvars.bind_contextvars(**values)

@@ -1,0 +1,81 @@
+"""From settings to running objects. Read it to learn what depends on what.
+
+The only place where the environment is read and where the parts of a process are put together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from eventbus import Backoff, EventBus, Options
+from registry.discovery import Adapter, discover
+from registry.metrics import Metrics
+from registry.registry import Account, Registry
+from registry.settings import IntegrationSettings, Settings, default_settings, load
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a program works with."""
+
+    settings: Settings
+    bus: EventBus
+    registry: Registry
+    metrics: Metrics
+
+
+def read_settings(path: Path | None) -> Settings:
+    """The settings of a file, or the defaults without one. Raises ConfigError with every fault."""
+    adapters = discover().adapters
+    return default_settings(adapters) if path is None else load(path, adapters, os.environ)
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runtime]:
+    """Open the bus and make the accounts. `serve`: this process is a worker and takes their events.
+
+    The accounts are initialised by `registry.start`, which the caller awaits when it is ready to.
+    """
+    metrics = Metrics()
+    worker = settings.worker
+    async with EventBus.open(
+        settings.events.url.get_secret_value(),
+        lease=timedelta(seconds=worker.lease_seconds),
+        sweep_every=timedelta(seconds=min(5.0, worker.lease_seconds / 3)),
+        retention=timedelta(hours=settings.retention.hours),
+        observer=metrics,
+    ) as bus:
+        registry = Registry(bus, metrics, serve=serve)
+        adapters = discover().adapters
+        for name, section in settings.integrations.items():
+            if section.enabled:
+                registry.register(_account(name, section, adapters[section.adapter], settings))
+        try:
+            yield Runtime(settings, bus, registry, metrics)
+        finally:
+            await registry.stop()
+
+
+def _account(name: str, section: IntegrationSettings, adapter: Adapter, settings: Settings) -> Account:
+    if adapter.integration is None or section.config is None:
+        raise TypeError(f"{name} was not checked: {adapter.reason}")
+    worker = settings.worker
+    return Account(
+        name=name,
+        adapter=adapter.integration(),
+        config=section.config,
+        topics=section.topics,
+        timeout=timedelta(seconds=section.timeout),
+        options=Options(
+            concurrency=worker.concurrency,
+            max_attempts=worker.max_attempts,
+            backoff=Backoff(timedelta(seconds=worker.retry_base_seconds), timedelta(seconds=worker.retry_max_seconds)),
+            poison_limit=worker.poison_limit,
+            from_now=section.start == "now",
+        ),
+    )

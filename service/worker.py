@@ -1,0 +1,152 @@
+"""The worker process: serves the integrations until it is told to stop.
+
+SIGTERM or SIGINT: take no more, finish or hand back within the grace time, exit 0. A second one ends it at once; what
+it held is taken over when its lease runs out. Beside the work it answers /livez, /readyz and /metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from eventbus import EventBusError
+from registry.settings import Settings
+from service.http import serving
+from service.wiring import Runtime, open_runtime
+
+BACKLOG_SECONDS = 5.0
+TURN_SECONDS = 1.0
+STUCK_SECONDS = 15.0
+
+_log = structlog.get_logger("service.worker")
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises what would keep a worker from ever working, such as Misconfigured."""
+    async with open_runtime(settings, serve=True) as runtime, _answering(runtime):
+        stop = asyncio.Event()
+        _on_signals((signal.SIGTERM, signal.SIGINT), stop)
+        await _serve(runtime, stop)
+    _log.info("stopped")
+
+
+async def _serve(runtime: Runtime, stop: asyncio.Event) -> None:
+    grace = timedelta(seconds=runtime.settings.worker.grace_seconds)
+    starting = asyncio.create_task(_start(runtime), name="start")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    tasks = {starting, stopping}
+    watching: set[asyncio.Task[None]] = set()
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if starting not in done:
+            return
+        await starting
+        serving = asyncio.create_task(runtime.bus.run(grace=grace), name="serve")
+        tasks.add(serving)
+        watching.add(asyncio.create_task(_watch_backlog(runtime), name="backlog"))
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            _log.info("stopping", grace_s=grace.total_seconds())
+        runtime.bus.stop()
+        await serving
+    finally:
+        for task in tasks | watching:
+            task.cancel()
+        await asyncio.gather(*tasks, *watching, return_exceptions=True)
+
+
+async def _start(runtime: Runtime) -> None:
+    await runtime.registry.start()
+    names = [account.name for account in runtime.registry]
+    _log.info("working", integrations=names, bus=runtime.bus.address, pid=os.getpid())
+
+
+def _on_signals(signals: Iterable[signal.Signals], stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def told(number: signal.Signals) -> None:
+        if stop.is_set():
+            _log.warning("told twice: leaving at once", signal=number.name)
+            os._exit(128 + number)
+        stop.set()
+
+    for number in signals:
+        loop.add_signal_handler(number, told, number)
+
+
+async def _watch_backlog(runtime: Runtime) -> None:
+    while True:
+        for group in await _groups(runtime):
+            with contextlib.suppress(EventBusError):
+                backlog = await runtime.bus.backlog(group)
+                if backlog is not None:
+                    runtime.metrics.backlog(group, backlog)
+        await asyncio.sleep(BACKLOG_SECONDS)
+
+
+async def _groups(runtime: Runtime) -> list[str]:
+    try:
+        return list(await runtime.bus.groups())
+    except EventBusError:
+        return []
+
+
+# -- the small HTTP side ---------------------------------------------------------------------------------------------
+
+
+class _Pulse:
+    """Whether the event loop turns: a blocked one must not be called alive."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    async def beat(self) -> None:
+        while True:
+            self._last = time.monotonic()
+            await asyncio.sleep(TURN_SECONDS)
+
+    @property
+    def is_alive(self) -> bool:
+        return time.monotonic() - self._last < STUCK_SECONDS
+
+
+@asynccontextmanager
+async def _answering(runtime: Runtime) -> AsyncIterator[None]:
+    pulse = _Pulse()
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok\n" if pulse.is_alive else "stuck\n", 200 if pulse.is_alive else 503)
+
+    async def readyz(_: Request) -> Response:
+        faults = {account.name: account.fault for account in runtime.registry if account.fault is not None}
+        try:
+            await runtime.bus.check_server()
+        except EventBusError as error:
+            return JSONResponse({"ready": False, "event_bus": str(error)}, 503)
+        # A worker with one integration that is not ready still works for the others.
+        return JSONResponse({"ready": True, "not_ready": faults})
+
+    async def metrics(_: Request) -> Response:
+        return Response(runtime.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    settings = runtime.settings.worker
+    async with serving(Starlette(routes=routes), settings.host, settings.port) as port:
+        _log.info("answering", url=f"http://{settings.host}:{port}", paths=[route.path for route in routes])
+        beating = asyncio.create_task(pulse.beat(), name="pulse")
+        try:
+            yield
+        finally:
+            beating.cancel()
