@@ -1,0 +1,31 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import click
+
+from service.cli.config import config
+from service.cli.events import listen, publish, topics
+from service.cli.integrations import integrations
+from service.cli.programs import demo, gateway, worker
+
+EPILOG = """\b
+First steps:
+  eventbus demo                                     the whole journey on an embedded Redis, in half a minute
+  eventbus worker                                   serve integrations (without a file: the log integration)
+  eventbus publish vm.created '{"vm_id": "1"}'      publish, from another terminal
+  eventbus listen 'vm.*'                            watch events as they come
+
+Exit codes: 0 done, 1 failed or refused, 2 usage or configuration, 3 Redis can't be reached."""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(metadata.version("eventbus-integrations"), prog_name="eventbus")
+def main() -> None:
+    """Publish a typed event once; every integration that cares acts on it, in order, once in effect."""
+
+
+for command in (worker, gateway, publish, listen, topics, integrations, config, demo):
+    main.add_command(command)

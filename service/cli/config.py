@@ -1,0 +1,29 @@
+"""`eventbus config check`: is a settings file right?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from service.cli import output
+from service.cli.shell import json_option, load_settings
+
+
+@click.group()
+def config() -> None:
+    """Settings files."""
+
+
+@config.command(epilog="\b\nExample:\n  eventbus config check config/production.yaml")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@json_option
+def check(file: Path, as_json: bool) -> None:
+    """Check a settings FILE: every fault at once, each with its line. Exit code 2 when there are any."""
+    settings = load_settings(file, None)
+    on = sorted(name for name, section in settings.integrations.items() if section.enabled)
+    off = sorted(name for name, section in settings.integrations.items() if not section.enabled)
+    if as_json:
+        output.as_json({"file": str(file), "ok": True, "bus": settings.events.safe_url, "on": on, "off": off})
+        return
+    click.echo(f"{file} is right: bus {settings.events.safe_url}; on: {', '.join(on)}; off: {', '.join(off) or 'none'}")

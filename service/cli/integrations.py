@@ -1,0 +1,143 @@
+"""`eventbus integrations list | health | send`: what is installed, how it is, and a message by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from eventbus.event import new_id
+from integrations.base import Health, Notification, Severity
+from registry.discovery import Adapter, discover
+from registry.settings import Settings
+from service.cli import output
+from service.cli.shell import FAILED, fail, json_option, load_settings, run, settings_options
+from service.wiring import open_runtime
+
+
+@click.group()
+def integrations() -> None:
+    """What is connected: list it, ask how it is, send a message by hand."""
+
+
+@integrations.command("list")
+@json_option
+@settings_options
+def list_(as_json: bool, path: Path | None, url: str | None) -> None:
+    """Configured integrations, and adapters that are installed but not configured or broken."""
+    settings = load_settings(path, url, log_level="error")
+    found = discover()
+    rows = [
+        _configured(name, section.adapter, section.enabled, found.adapters) for name, section in _sections(settings)
+    ]
+    used = {row["adapter"] for row in rows}
+    rows += [_installed(entry) for entry in found.entries if entry.name not in used or entry.integration is None]
+    if as_json:
+        output.as_json(rows)
+        return
+    columns = ["name", "adapter", "from", "state", "takes", "makes"]
+    output.table(columns, [[str(row[column]) for column in columns] for row in rows])
+
+
+def _sections(settings: Settings) -> list[tuple[str, Any]]:
+    return sorted(settings.integrations.items())
+
+
+def _configured(name: str, adapter: str, enabled: bool, adapters: Mapping[str, Adapter]) -> dict[str, str]:
+    return {**_facts(adapters.get(adapter)), "name": name, "adapter": adapter, "state": "on" if enabled else "off"}
+
+
+def _installed(entry: Adapter) -> dict[str, str]:
+    state = "not configured" if entry.integration is not None else f"broken: {entry.reason}"
+    return {**_facts(entry), "name": "-", "adapter": entry.name, "state": state}
+
+
+def _facts(entry: Adapter | None) -> dict[str, str]:
+    if entry is None:
+        return {"from": "-", "takes": "-", "makes": "-"}
+    manifest = entry.integration.manifest if entry.integration is not None else None
+    return {
+        "from": f"{entry.distribution} {entry.version}",
+        "takes": " ".join(manifest.handles) if manifest and manifest.handles else "-",
+        "makes": " ".join([*manifest.notifications, *manifest.artifacts]) if manifest else "-",
+    }
+
+
+@integrations.command()
+@json_option
+@settings_options
+def health(as_json: bool, path: Path | None, url: str | None) -> None:
+    """Ask every configured integration and the bus how they are. Exit code 1 when one is unhealthy."""
+    settings = load_settings(path, url, log_level="error")
+
+    async def ask() -> Mapping[str, Health]:
+        async with open_runtime(settings, serve=False) as runtime:
+            await runtime.registry.start()
+            return await runtime.registry.health()
+
+    found = run(ask())
+    if as_json:
+        output.as_json(
+            {name: {"state": h.state, "detail": h.detail, "latency_ms": h.latency_ms} for name, h in found.items()}
+        )
+    else:
+        rows = [
+            [name, output.sign(h.state), "-" if h.latency_ms is None else f"{h.latency_ms:.0f} ms", h.detail]
+            for name, h in found.items()
+        ]
+        output.table(["component", "state", "latency", "detail"], rows)
+    if any(h.state == "unhealthy" for h in found.values()):
+        raise SystemExit(FAILED)
+
+
+@integrations.command(
+    epilog="""\b
+Examples:
+  eventbus integrations send slack "Deploy starts in 5 minutes" --to '#deployments'
+  eventbus integrations send github "Benchmarks are attached." --to acme/api#7"""
+)
+@click.argument("name")
+@click.argument("message")
+@click.option("--to", "target", default="", metavar="TARGET", help="Channel, person, pull request or endpoint.")
+@click.option("--title", metavar="TEXT", help="A heading.")
+@click.option("--severity", type=click.Choice([s.value for s in Severity]), default="info", show_default=True)
+@click.option("--idempotency-key", "key", metavar="TEXT", help="Sending it again with the same key does nothing.")
+@json_option
+@settings_options
+def send(
+    name: str,
+    message: str,
+    target: str,
+    title: str | None,
+    severity: str,
+    key: str | None,
+    as_json: bool,
+    path: Path | None,
+    url: str | None,
+) -> None:
+    """Send a notification through the integration NAME."""
+    settings = load_settings(path, url, log_level="error")
+    if not message.strip():
+        fail("the message is empty", FAILED)
+    notification = Notification(target=target, message=message, title=title, severity=Severity(severity))
+
+    async def work() -> None:
+        async with open_runtime(settings, serve=False) as runtime:
+            runtime.registry.get(name)
+            await runtime.registry.start()
+            result = await runtime.registry.send_notification(name, notification, key or new_id())
+        if as_json:
+            output.as_json(
+                {
+                    "outcome": result.outcome.value,
+                    "reference": result.reference,
+                    "url": result.url,
+                    "detail": result.detail,
+                }
+            )
+        else:
+            click.echo("  ".join(filter(None, [result.outcome.value, result.reference, result.url, result.detail])))
+
+    run(work())
