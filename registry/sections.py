@@ -1,0 +1,234 @@
+"""What may be set: every section and key of the settings file, with its default, unit and bounds.
+
+Data only. A value that may be a secret is a SecretStr, so printing these models gives nothing away. Reading a file into
+them is `settings`; an adapter's own keys are in the model of its manifest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+from urllib.parse import quote
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializeAsAny,
+    model_validator,
+)
+
+from eventbus.errors import Misconfigured
+from eventbus.pattern import check_pattern
+from eventbus.redis.connection import parse
+
+MIN_KEY_CHARACTERS = 16
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number")  # noqa: TRY004  pydantic makes a fault of ValueError only
+    return value
+
+
+def _pattern(text: str) -> str:
+    try:
+        return check_pattern(text)
+    except Misconfigured as error:
+        raise ValueError(str(error).removeprefix(f"{text[:80]!r} ")) from None
+
+
+def _address(url: SecretStr) -> SecretStr:
+    try:
+        parse(url.get_secret_value())
+    except Misconfigured:  # its text may quote the password of a malformed URL
+        raise ValueError(
+            "is no address of the bus: use memory://, embedded://DIR, redis://HOST:PORT/DB or rediss://HOST:PORT/DB, "
+            "with special characters of a password percent-encoded"
+        ) from None
+    return url
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key) < MIN_KEY_CHARACTERS:
+        raise ValueError(f"is shorter than {MIN_KEY_CHARACTERS} characters: make one with `openssl rand -hex 32`")
+    return key
+
+
+def _host_and_port(addr: str) -> str:
+    if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", addr):
+        raise ValueError("should be host:port, such as localhost:6379; an IPv6 address in brackets")
+    return addr
+
+
+Count = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65_535)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Host = Annotated[str, Field(min_length=1, max_length=253)]
+Address = Annotated[SecretStr, AfterValidator(_address)]
+Key = Annotated[SecretStr, AfterValidator(_long_enough)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class Redis(_Section):
+    """A Redis server by its parts, for who would rather not write a URL."""
+
+    addr: Annotated[str, AfterValidator(_host_and_port)] = Field(
+        default="localhost:6379", description="host:port; an IPv6 address in brackets"
+    )
+    db: Count = Field(default=0, ge=0, le=65_535, description="Number of the database")
+    username: str | None = Field(default=None, description="ACL user; needs a password")
+    password: SecretStr | None = Field(default=None, description="Password; empty means none")
+    tls: bool = Field(default=False, description="TLS, with host name and certificate checked")
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        if self.username and not self.password:
+            raise ValueError("username needs a password")
+        return self
+
+    def url(self) -> str:
+        """The address as a URL, password included."""
+        user, password = self.username or "", self.password.get_secret_value() if self.password else ""
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if password else ""
+        return f"{'rediss' if self.tls else 'redis'}://{login}{self.addr}/{self.db}"
+
+
+class Events(_Section):
+    """Where the log of events is kept: a `url`, or a `provider` and what it needs."""
+
+    url: Address = Field(
+        default=SecretStr("embedded://./data"),
+        description="memory://, embedded://DIR, redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS); may hold a password",
+    )
+    provider: Literal["redis", "memory", "embedded"] | None = Field(
+        default=None, description="Instead of url: redis, memory, or embedded (in ./data)"
+    )
+    redis: Redis | None = Field(default=None, description="The server, with provider: redis")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.provider and "url" in self.model_fields_set:
+            raise ValueError("url and provider say the same thing: give one of them")
+        if self.redis and self.provider != "redis":
+            raise ValueError("redis is read with provider: redis only: add that line, or remove redis")
+        if self.provider == "redis":
+            self._set_url((self.redis or Redis()).url())
+        elif self.provider:
+            self._set_url({"memory": "memory://", "embedded": "embedded://./data"}[self.provider])
+        return self
+
+    def _set_url(self, url: str) -> None:
+        object.__setattr__(self, "url", _address(SecretStr(url)))  # frozen for everybody else
+
+    @property
+    def safe_url(self) -> str:
+        """The address without user, password and options: for logs and pages."""
+        return parse(self.url.get_secret_value()).text
+
+
+class IntegrationSettings(_Section):
+    """One configured integration. The rest of its section is its adapter's `config`."""
+
+    enabled: bool = Field(default=True, description="Whether it takes events; a disabled one may lack its secrets")
+    adapter: str = Field(default="", description="Name of the adapter; default: the integration's own name")
+    topics: tuple[Pattern, ...] | None = Field(
+        default=None, min_length=1, description="Patterns of the topics it takes; default: all its adapter handles"
+    )
+    start: Literal["now", "earliest"] = Field(
+        default="now", description="Where a new integration begins: at the next event, or at the oldest one kept"
+    )
+    timeout: Number = Field(
+        default=20, gt=0, le=600, description="Seconds a call may take: two thirds of worker.lease_seconds at most"
+    )
+    config: SerializeAsAny[BaseModel] | None = Field(
+        default=None, description="The adapter's own settings; None while disabled. Not a key of the file"
+    )
+
+
+class Worker(_Section):
+    """The processes that run integrations."""
+
+    concurrency: Count = Field(default=16, ge=1, le=1000, description="Deliveries at once, per integration")
+    lease_seconds: Number = Field(
+        default=30, ge=0.1, le=3600, description="Seconds after which others take over from a worker that went silent"
+    )
+    max_attempts: Count = Field(
+        default=10, ge=1, le=1000, description="Attempts of a delivery before it becomes a dead letter"
+    )
+    retry_base_seconds: Number = Field(default=1, gt=0, le=3600, description="Seconds before the first retry")
+    retry_max_seconds: Number = Field(
+        default=300, gt=0, le=86_400, description="Seconds between retries at most; not less than retry_base_seconds"
+    )
+    poison_limit: Count = Field(
+        default=3, ge=1, le=100, description="Worker crashes that one event may cause before it becomes a dead letter"
+    )
+    grace_seconds: Number = Field(
+        default=25, ge=0, le=3600, description="Seconds for running deliveries to finish when the worker is stopped"
+    )
+    host: Host = Field(default="127.0.0.1", description="Address for its metrics and health; 0.0.0.0: all interfaces")
+    port: Port = Field(default=9091, description="Port for its metrics and health; 0: any free one")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.retry_max_seconds < self.retry_base_seconds:
+            raise ValueError("retry_max_seconds is less than retry_base_seconds")
+        return self
+
+
+class Gateway(_Section):
+    """The HTTP server: webhooks in, REST, health, metrics."""
+
+    host: Host = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all interfaces")
+    port: Port = Field(default=8080, description="Port to listen on; 0: any free one")
+    api_keys: tuple[Key, ...] = Field(
+        default=(), description="Keys that REST callers may present, 16 characters or more each; two while rotating"
+    )
+    max_body_bytes: Count = Field(
+        default=1024 * 1024,
+        ge=1024,
+        le=25 * 1024 * 1024,
+        description="Bytes of a request's body at most; a webhook route may allow more (GitHub's: 25 MiB)",
+    )
+    allowed_hosts: tuple[Host, ...] = Field(
+        default=("*",), min_length=1, description="Host headers that are answered; *.example.com and * are understood"
+    )
+    grace_seconds: Number = Field(
+        default=25, ge=0, le=3600, description="Seconds for running requests to finish when the gateway is stopped"
+    )
+
+
+class Log(_Section):
+    """The program's own log lines."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level written")
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="console for people, json for machines; auto: console on a terminal"
+    )
+
+
+class Retention(_Section):
+    """How much of the log stays for replay once every integration has finished with it."""
+
+    hours: Number = Field(default=24, ge=0, le=8760, description="Hours that finished events are kept")
+
+
+class Settings(_Section):
+    """Everything a process is told. Safe to print: secrets are SecretStr."""
+
+    events: Events = Field(default_factory=Events, description="Where the log of events is kept")
+    integrations: Mapping[str, IntegrationSettings] = Field(
+        default_factory=dict, description="Who acts on events, by name; none enabled: the log integration"
+    )
+    worker: Worker = Field(default_factory=Worker, description="The processes that run integrations")
+    gateway: Gateway = Field(default_factory=Gateway, description="The HTTP server")
+    log: Log = Field(default_factory=Log, description="The program's own log lines")
+    retention: Retention = Field(default_factory=Retention, description="How long finished events stay for replay")
