@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from eventbus.redis.scripts import Arg, AsyncClient, run, run_sync, script
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
+REVIVAL_SECONDS = 2.0
 MAX_CONNECTIONS = 64
 
 _SCHEMES = "memory:// embedded://DIR redis://HOST:PORT/DB rediss://HOST:PORT/DB"
@@ -74,8 +75,14 @@ def parse(url: str) -> Address:
 
 
 def _without_password(url: str) -> str:
-    bare = url.partition("?")[0]  # options may hold a password too
-    return re.sub(r"(://)[^/]*@", r"\1", bare)[:200]
+    """The address as it may be shown: no user, no password, no options (they may hold one too)."""
+    scheme, separator, rest = url.partition("://")
+    if scheme in ("memory", "embedded"):
+        return url[:200]
+    place = rest.rpartition("@")[2].partition("?")[0]
+    # A password with an @ or ? of its own can shift what is cut: what does not look like a place is not shown.
+    shown = place if re.fullmatch(r"[A-Za-z0-9.:_/~\[\]-]*", place) else "***"
+    return f"{scheme}{separator}{shown}"[:200]
 
 
 def _options() -> dict[str, Any]:
@@ -100,6 +107,7 @@ class Connection:
         self.address = address
         self.client = client
         self._server = server
+        self._revival = asyncio.Lock()
 
     @classmethod
     async def open(cls, url: str) -> Connection:
@@ -117,14 +125,27 @@ class Connection:
     async def do(self, *command: Arg) -> Any:
         """One command. Raises our errors."""
         client: AsyncClient = self.client
-        with translated(self.address):
+        async with self._reviving():
             return await client.execute_command(*command)
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script. Raises our errors."""
         what = script(name, shebang=self.address.has_shebang)
-        with translated(self.address):
+        async with self._reviving():
             return await run(self.client, what, keys, args)
+
+    @asynccontextmanager
+    async def _reviving(self) -> AsyncIterator[None]:
+        """Translate errors; where an embedded server does not answer, make sure that somebody keeps it running."""
+        try:
+            with translated(self.address):
+                yield
+        except Unavailable:
+            if self._server is not None and not self._revival.locked():
+                async with self._revival:
+                    with suppress(EventBusError):  # the caller's own error says more
+                        await asyncio.to_thread(self._server.ensure, REVIVAL_SECONDS)
+            raise
 
     async def close(self) -> None:
         """Close the connections; let go of an embedded server."""
@@ -138,6 +159,7 @@ class SyncConnection:
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self.address = parse(url)
+        self._timeout = timeout
         self._server: EmbeddedRedis | None = None
         common = {
             **_options(),
@@ -158,8 +180,14 @@ class SyncConnection:
     def run(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script. Raises our errors."""
         what = script(name, shebang=self.address.has_shebang)
-        with translated(self.address):
-            return run_sync(self.client, what, keys, args)
+        try:
+            with translated(self.address):
+                return run_sync(self.client, what, keys, args)
+        except Unavailable:
+            if self._server is not None:
+                with suppress(EventBusError):
+                    self._server.ensure(self._timeout / 4)
+            raise
 
     def close(self) -> None:
         """Close the connections; let go of an embedded server."""

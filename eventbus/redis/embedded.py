@@ -1,8 +1,9 @@
 """A real redis-server kept in a directory: `embedded://DIR`, shared by every process that opens DIR.
 
 Opening holds the directory and makes sure a guardian (see `guardian`, which has the protocol) keeps a server there.
-Closing, or dying, lets go; the guardian ends the server when nobody holds the directory. Every write is in the
-append-only file within a second (appendfsync everysec), so a killed server comes back with its data.
+Closing, or dying, lets go; the guardian ends the server when nobody holds the directory. A server that ends in order
+loses nothing. A killed one comes back with all but its last moments: under load Redis may hold back what it writes to
+the append-only file for up to two seconds (appendfsync everysec: aof.c, flushAppendOnlyFile).
 
 A forked child shares its parent's hold until it exits too; a program started by exec does not. DIR has to be on a
 local file system: flock and Unix sockets mean nothing to another machine.
@@ -33,6 +34,9 @@ OLDEST_VERSION = (7, 0)
 SOCKET_PATH_BYTES = 103
 """What fits sun_path on every system we run on: 108 bytes with the final NUL on Linux (unix(7)), 104 on macOS."""
 
+MAX_STARTS = 3
+"""One guardian may be killed before its server answers; when so many end in a row, they gave up."""
+
 LOG = "guardian.log"
 LOG_BYTES = 1_000_000
 _INSTALL = (
@@ -58,16 +62,16 @@ class EmbeddedRedis:
         """
         deadline = time.monotonic() + timeout
         try:
-            started = self._start_guardian()
+            starts = self._start_guardian(0)
             while not (answer := self._ping()).startswith(b"+PONG"):
                 if time.monotonic() > deadline:
                     state = answer.decode(errors="replace").strip() or _end_of_log(self.home)
                     raise Unavailable(
-                        f"the redis-server in {self.home} did not answer within {timeout:g} s ({state}); "
+                        f"the redis-server in {self.home} did not answer within {timeout:.1f} s ({state}); "
                         f"allow it more time if it is loading, else see {LOG} there"
                     )
                 time.sleep(0.01)
-                started = self._start_guardian(again=started) or started
+                starts = self._start_guardian(starts)
         except OSError as error:
             raise Unavailable(f"the redis-server in {self.home} cannot be started now: {error}") from error
 
@@ -75,18 +79,18 @@ class EmbeddedRedis:
         """Let go of the directory. The server ends soon after the last holder has."""
         self._hold.close()
 
-    def _start_guardian(self, *, again: bool = False) -> bool:
-        """Start a guardian where there is none and say so; to need a second one is Misconfigured."""
+    def _start_guardian(self, before: int) -> int:
+        """Start a guardian where there is none. Returns how many this call of `ensure` has started."""
         with (self.home / guardian.GUARDIAN_LOCK).open("ab") as lock:
             if not guardian.try_lock(lock, fcntl.LOCK_EX):
-                return False
-            if again:
+                return before
+            if before == MAX_STARTS:
                 raise Misconfigured(f"no redis-server can be kept in {self.home}: {_end_of_log(self.home)}")
             path = _place_socket(self.home)
             with contextlib.suppress(FileNotFoundError):  # a server without guardian is ending: not to be found there
                 path.rename(path.with_name(guardian.OLD_SOCKET))
             _run_guardian(self.home, path, self.binary, lock)
-            return True
+            return before + 1
 
     def _ping(self) -> bytes:
         path = _socket_path(self.home)

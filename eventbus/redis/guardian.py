@@ -112,13 +112,12 @@ class Guardian:
             lived = time.monotonic() - began >= PROOF_SECONDS
             proven = proven or lived
             if ended > 0 and not proven:
-                log(f"redis-server ended at once with exit status {ended}; it is not started again")
+                log(f"redis-server {child} ended at once with exit status {ended}; it is not started again")
                 return False
             pause = FIRST_PAUSE_SECONDS if lived else min(2 * pause, LONGEST_PAUSE_SECONDS)
             how = f"exit status {ended}" if ended >= 0 else f"signal {-ended}"
-            log(f"redis-server ended with {how}; starting it again in {pause} s")
+            log(f"redis-server {child} ended with {how}; starting it again in {pause} s")
             time.sleep(pause)
-        self._clear_away()
         return True
 
     def _is_done(self) -> bool:
@@ -156,6 +155,7 @@ def _spawn(command: list[str], lock: IO[bytes]) -> int:
     guardian = os.getpid()
     child = os.fork()
     if child:
+        log(f"redis-server {child} started")
         return child
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # before the next line, or the signal it asks for could be lost
@@ -192,7 +192,7 @@ def _end(child: int) -> None:
     patience = time.monotonic() + END_SECONDS
     while _how_it_ended(child) is None:
         if time.monotonic() > patience:
-            log(f"redis-server did not end within {END_SECONDS:.0f} s of SIGTERM; killing it")
+            log(f"redis-server {child} did not end within {END_SECONDS:.0f} s of SIGTERM; killing it")
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return
