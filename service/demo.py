@@ -23,11 +23,11 @@ from typing import Any
 import click
 import httpx
 import yaml
-from integrations.github.fake import FakeGitHub
 from rich.console import Console
 
 from eventbus import Event, EventBus, catalog
 from eventbus.topics import MigrationCompleted, TaskCompleted, TaskFailed, VmCreated
+from integrations.github.fake import FakeGitHub
 from integrations.slack.fake import FakeSlack
 from integrations.webhook.fake import FakeReceiver
 from service.cli import output
@@ -67,6 +67,7 @@ class Stage:
     gateway: Child
     http: httpx.AsyncClient
     bus: EventBus
+    pull_request: str
     done: list[Done] = field(default_factory=list)
     events: dict[str, str] = field(default_factory=dict)
 
@@ -110,7 +111,8 @@ async def _stage(folder: Path) -> AsyncIterator[Stage]:
         gateway = Child("gateway", [*_program("gateway"), "--config", str(config)], secrets, folder)
         stack.push_async_callback(gateway.stop)
         stack.push_async_callback(worker.stop)
-        stage = Stage(folder, slack, github, receiver, config, worker, gateway, http, bus)
+        pull_request = str(github.pull_request_opened()["pull_request"]["html_url"])
+        stage = Stage(folder, slack, github, receiver, config, worker, gateway, http, bus, pull_request)
         worker.on_line(lambda line: _heard(stage, line))
         await asyncio.gather(worker.start(), gateway.start())
         await worker.wait_for("working", PATIENCE_SECONDS)
@@ -167,10 +169,10 @@ def _config(folder: Path, slack: FakeSlack, github: FakeGitHub, receiver: FakeRe
 
 async def _webhooks_come_in(stage: Stage) -> None:
     _heading("Webhooks come in, signed, over HTTP")
-    signed = stage.github.pull_request("opened")
-    answer = await stage.http.post("/api/v1/webhooks/github", headers=signed.headers, content=signed.body)
+    headers, body = stage.github.raw_webhook("pull_request", stage.github.pull_request_opened())
+    answer = await stage.http.post("/api/v1/webhooks/github", headers=headers, content=body)
     _came("github", "pull_request opened", answer)
-    forged = await stage.http.post("/api/v1/webhooks/github", headers=signed.headers, content=signed.body + b" ")
+    forged = await stage.http.post("/api/v1/webhooks/github", headers=headers, content=body + b" ")
     _came("github", "the same, one byte changed", forged)
     command = stage.slack.slash_command("/eventbus-status")
     answer = await stage.http.post("/api/v1/webhooks/slack", headers=command.headers, content=command.body)
@@ -184,19 +186,25 @@ async def _webhooks_come_in(stage: Stage) -> None:
 
 async def _events_are_published(stage: Stage) -> None:
     _heading("Events are published: two from Python, two over REST")
-    pull = stage.github.pull_request_url()
     for payload in (
         VmCreated(vm_id="vm-1", vm_name="my-vm", vcpus=2, memory_mb=2048),
-        TaskCompleted(task_id="task-1", name="unit tests", pull_request=pull, duration_ms=1834),
+        TaskCompleted(task_id="task-1", name="unit tests", pull_request=stage.pull_request, duration_ms=1834),
     ):
         event = catalog.event(payload, source="/demo")
         receipt = await stage.bus.publish(event)
         _published(stage, event, receipt.status)
-    for payload in (
-        TaskFailed(task_id="task-2", name="load test", pull_request=pull, error="p99 is 2.1 s", error_type="TooSlow"),
+    over_rest: tuple[TaskFailed | MigrationCompleted, ...] = (
+        TaskFailed(
+            task_id="task-2",
+            name="load test",
+            pull_request=stage.pull_request,
+            error="p99 is 2.1 s",
+            error_type="TooSlow",
+        ),
         MigrationCompleted(migration="add_user_email", environment="production", duration_ms=2310),
-    ):
-        event = catalog.event(payload, source="/demo")
+    )
+    for asked in over_rest:
+        event = catalog.event(asked, source="/demo")
         body = {"topic": event.topic, "data": event.data.model_dump(mode="json", exclude_none=True)}
         headers = {"Authorization": f"Bearer {API_KEY}", "Idempotency-Key": event.id}
         answer = await stage.http.post("/api/v1/events", json=body, headers=headers)
@@ -211,7 +219,7 @@ async def _the_worker_is_killed(stage: Stage) -> None:
     _heading("The worker is killed: GitHub has the comment, the worker has no answer yet")
     held = stage.github.hold()
     event = catalog.event(
-        TaskCompleted(task_id="task-3", name="nightly build", pull_request=stage.github.pull_request_url()),
+        TaskCompleted(task_id="task-3", name="nightly build", pull_request=stage.pull_request),
         source="/demo",
     )
     receipt = await stage.bus.publish(event)

@@ -1,4 +1,4 @@
-"""Workers are killed with SIGKILL again and again while events flow to four integrations. The stand-ins hold the truth."""
+"""Workers are killed again and again while events flow to four integrations. The stand-ins hold the truth."""
 
 from __future__ import annotations
 
@@ -61,6 +61,9 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
             "worker": {"lease_seconds": LEASE_SECONDS, "port": 0, "retry_base_seconds": 0.1, "poison_limit": 100},
             "log": {"format": "json"},
         }
+        github.limit = 1_000_000  # its rate limits are not the subject
+        for number in range(PULLS):
+            github.open_pull("acme/api", f"branch-{number}", "main", number=100 + number)
         config = tmp_path / "eventbus.yaml"
         config.write_text(yaml.safe_dump(settings))
         command = [sys.executable, "-m", "service", "worker", "--config", str(config)]
@@ -74,7 +77,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 async def test_nothing_is_lost_and_github_and_webhook_see_nothing_twice(stage: Stage) -> None:
-    """I2 and I8: kill -9 at 50 random instants, then every effect is counted where it was made."""
+    """kill -9 at 50 random instants; then every effect is counted where it was made."""
     seed = int(os.environ.get("KILL_SEED", time.time_ns() % 1_000_000))
     print(f"KILL_SEED={seed}")  # noqa: T201  shown when the test fails
     chance = random.Random(seed)
@@ -104,7 +107,7 @@ async def test_nothing_is_lost_and_github_and_webhook_see_nothing_twice(stage: S
 
 
 def _event(stage: Stage, number: int) -> Event[TaskCompleted]:
-    pull = stage.github.pull_request_url(number % PULLS + 1)
+    pull = f"{stage.github.web}/acme/api/pull/{100 + number % PULLS}"
     return catalog.event(TaskCompleted(task_id=f"task-{number % TASKS}", name=f"number-{number}-", pull_request=pull))
 
 

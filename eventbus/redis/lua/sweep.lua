@@ -19,7 +19,7 @@ for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', LOG, GROUP)) do
         buried[#buried+1] = {id, crashes, f[2], f[4], f[6], f[8]}
       else
         give(id, '~ready')
-        redis.call('RPUSH', SUSPECTS, id)
+        redis.call('RPUSH', crashes > 1 and SUSPECTS or READY, id)   -- one death may be anybody's fault
         back = back + 1
       end
     end

@@ -3,7 +3,7 @@
 -- ARGV  bell, group, consumer, n, lease in ms, 1 if it may run a suspect now, 1 to keep order by key
 -- Returns {entries read, ms to the next due retry or -1, ms the group is paused, suspects waiting,
 --          {id, fence, attempt, suspect, topic, key, sequence, wire}...}
--- A suspect is an entry that was held when a process died; it runs beside no other suspect of its process.
+-- A suspect is an entry that was held at two deaths of a process; it runs beside no other suspect of its process.
 local me, n = ARGV[3], tonumber(ARGV[4])
 local time = now()
 redis.call('ZADD', ALIVE, time + ARGV[5], me)
