@@ -19,7 +19,7 @@ from eventbus.codec import decode
 from eventbus.consumer import Consumer
 from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
 from eventbus.event import Event, Payload
-from eventbus.ledger import Ledger
+from eventbus.ledger import KEEP, Ledger
 from eventbus.live import Listener, LiveFeed
 from eventbus.observer import Observer
 from eventbus.publisher import Publisher, Receipt, letter, receipt
@@ -59,6 +59,7 @@ class EventBus:
         sweep_every: timedelta = SWEEP,
         retention: timedelta = RETENTION,
         publish_timeout: timedelta = PUBLISH_TIMEOUT,
+        ledger_keep: timedelta = KEEP,
         observer: Observer | None = None,
     ) -> None:
         keys = ShardKeys(namespace)
@@ -86,7 +87,7 @@ class EventBus:
         self._serving = False
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
-        self.ledger = Ledger(connection, keys)
+        self.ledger = Ledger(connection, keys, keep=ledger_keep)
 
     # -- life ------------------------------------------------------------------------------------------------------
 

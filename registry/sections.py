@@ -216,9 +216,12 @@ class Log(_Section):
 
 
 class Retention(_Section):
-    """How much of the log stays for replay once every integration has finished with it."""
+    """How long finished work stays: events for replay, actions so that a repeat does nothing."""
 
     hours: Number = Field(default=24, ge=0, le=8760, description="Hours that finished events are kept")
+    ledger_days: Number = Field(
+        default=30, gt=0, le=3650, description="Days that what was done is remembered; about 300 bytes an action"
+    )
 
 
 class Settings(_Section):

@@ -1,0 +1,45 @@
+"""The documents say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from registry import sections
+
+ROOT = Path(__file__).parents[2]
+SECTIONS: dict[str, type[BaseModel]] = {
+    "events": sections.Events,
+    "events.redis": sections.Redis,
+    "integrations.<name>": sections.IntegrationSettings,
+    "worker": sections.Worker,
+    "gateway": sections.Gateway,
+    "log": sections.Log,
+    "retention": sections.Retention,
+}
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("integrations/*/README.md")]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_is_documented_with_its_meaning(section: str) -> None:
+    """A key that is missing here is a key nobody finds."""
+    text = (ROOT / "docs/configuration.md").read_text()
+
+    for name, field in SECTIONS[section].model_fields.items():
+        if (section, name) in {("events", "redis"), ("integrations.<name>", "config")}:
+            continue  # a section of its own; not a key of the file
+        row = rf"^\| `{re.escape(section)}\.{name}` \| .* \| {re.escape(str(field.description))} \|$"
+        assert re.search(row, text, re.MULTILINE), f"docs/configuration.md lacks {section}.{name}, or says it otherwise"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_link_is_broken(document: Path) -> None:
+    """Links to files of the repository lead somewhere."""
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", document.read_text())
+
+    missing = [target for target in targets if not (document.parent / target).exists()]
+
+    assert not missing, f"broken links: {missing}"
