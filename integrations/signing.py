@@ -45,7 +45,7 @@ def standard_secret(secret: SecretStr) -> bytes:
 
 def sign_standard(message_id: str, timestamp: int, body: bytes, secrets: Iterable[SecretStr]) -> str:
     """The `webhook-signature` header: one `v1,<base64>` per secret, over `id.timestamp.body`."""
-    message = f"{message_id}.{timestamp}.".encode() + body
+    message = f"{message_id}.{timestamp}.".encode("utf-8", "replace") + body
     return " ".join("v1," + base64.b64encode(_hmac(standard_secret(s), message)).decode() for s in secrets)
 
 

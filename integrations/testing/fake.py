@@ -38,6 +38,14 @@ class Recorded:
     status: int | None
 
 
+class Held:
+    """A request whose effect is committed while its caller still waits for the answer."""
+
+    def __init__(self) -> None:
+        self.committed = asyncio.Event()
+        self.released = asyncio.Event()
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What the next request meets: a status instead of service, or silence before or after the effect is committed."""
@@ -46,6 +54,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""
     silent: When | None = None
+    held: Held | None = None
 
 
 class FakeService:
@@ -61,6 +70,7 @@ class FakeService:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", port))
+        self._port: int = self._socket.getsockname()[1]
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -78,8 +88,8 @@ class FakeService:
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end."""
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        """Where it listens, or did, without a slash at the end."""
+        return f"http://127.0.0.1:{self._port}"
 
     # -- faults ----------------------------------------------------------------------------------------------------
 
@@ -90,6 +100,12 @@ class FakeService:
     def swallow(self, when: When, *, times: int = 1) -> None:
         """Cut the next connections without an answer: before the effect is committed, or after."""
         self._faults.extend([Fault(silent=when)] * times)
+
+    def hold(self) -> Held:
+        """Commit the next effect, then keep the caller waiting until `released` is set: the moment to kill it."""
+        held = Held()
+        self._faults.append(Fault(held=held))
+        return held
 
     def go_down(self, status: int = 503) -> None:
         """Answer everything with this status until `come_back`."""
@@ -156,6 +172,17 @@ class _Wire:
         elif fault.silent is not None:
             if fault.silent == "after":
                 await self.app(scope, replay, withhold)
+        elif fault.held is not None:
+            kept: list[Message] = []
+
+            async def keep(message: Message) -> None:
+                kept.append(message)
+
+            await self.app(scope, replay, keep)
+            fault.held.committed.set()
+            await fault.held.released.wait()
+            for message in kept:
+                await note(message)
         else:
             await self.app(scope, replay, note)
         path = scope["path"] + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")

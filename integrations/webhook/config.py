@@ -1,0 +1,155 @@
+"""The settings of `webhook`: its endpoints.
+
+An endpoint's address is a secret here: many receivers know their senders by nothing but a path or a query. So are the
+values of its headers. No error text and no repr shows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from eventbus.errors import Misconfigured as BadPattern
+from eventbus.pattern import check_pattern, matches
+from integrations.errors import Misconfigured
+from integrations.signing import standard_secret
+
+Format = Literal["standard", "cloudevents", "plain"]
+
+BOOKKEEPING = ("delivery.", "integration.")
+"""Topics about the deliveries themselves: an endpoint gets them only where one of its patterns names them."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, section 5.1: a field name is a token."""
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
+"""RFC 9110, section 5.5, without its obsolete part (bytes over 0x7f)."""
+_OUR_HEADERS = ("content-length", "content-type", "host", "transfer-encoding", "x-signature")
+
+
+def _web_address(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        sound = False
+    if not sound or not text.isprintable() or " " in text:
+        raise ValueError("must start with http:// or https://, name a host and hold no spaces")
+    if parts.username is not None:
+        raise ValueError("must hold no user or password: put an Authorization header into `headers`")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        return check_pattern(value)
+    except BadPattern as error:
+        raise ValueError(str(error)) from None
+
+
+def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, content in value.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} is not a header name")
+        if name.lower() in _OUR_HEADERS or name.lower().startswith("webhook-"):
+            raise ValueError(f"{name} is set by the adapter itself: leave it out")
+        if not _HEADER_VALUE.fullmatch(content.get_secret_value()):
+            raise ValueError(f"the value of {name} must be visible ASCII characters and spaces between them")
+    return value
+
+
+def _check_standard(secrets: Iterable[SecretStr]) -> None:
+    try:
+        for secret in secrets:
+            standard_secret(secret)
+    except Misconfigured as error:
+        raise ValueError(error.detail) from None
+
+
+NonEmptySecret = Annotated[SecretStr, Field(min_length=1)]
+
+
+class Endpoint(BaseModel):
+    """One receiver. It has its own progress: its retries hold no other endpoint back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(
+        pattern=r"^[a-z0-9_-]{1,80}$", description="What people, routes and metrics call it: a-z, 0-9, _ and -"
+    )
+    url: Annotated[SecretStr, AfterValidator(_web_address)] = Field(description="Where to post, http or https")
+    topics: tuple[Annotated[str, AfterValidator(_pattern)], ...] = Field(
+        default=(">",),
+        min_length=1,
+        validation_alias=AliasChoices("topics", "events"),
+        description="Patterns of the topics it gets; delivery.* and integration.* only where a pattern names them",
+    )
+    format: Format = Field(default="standard", description="standard, cloudevents or plain")
+    secret: NonEmptySecret | None = Field(
+        default=None,
+        description="Signs every request; whsec_ and base64 for standard and cloudevents, any text for plain",
+    )
+    previous_secrets: tuple[NonEmptySecret, ...] = Field(
+        default=(),
+        max_length=5,
+        description="Still sign beside `secret` while the receiver changes over; not for plain",
+    )
+    headers: Annotated[dict[str, SecretStr], AfterValidator(_headers)] = Field(
+        default_factory=dict, description="Sent with every request, such as Authorization"
+    )
+    timeout: float = Field(default=15, ge=0.1, le=60, description="Seconds until an attempt without answer is given up")
+
+    @model_validator(mode="after")
+    def _secrets_fit_the_format(self) -> Self:
+        if self.previous_secrets and (self.secret is None or self.format == "plain"):
+            raise ValueError("previous_secrets need a `secret` and a format other than plain")
+        if self.format != "plain":
+            _check_standard(self.secrets)
+        return self
+
+    @property
+    def secrets(self) -> tuple[SecretStr, ...]:
+        """Every secret that signs, the newest first."""
+        return () if self.secret is None else (self.secret, *self.previous_secrets)
+
+    @property
+    def host(self) -> str:
+        """Scheme, host and port: what of the address may be shown."""
+        parts = urlsplit(self.url.get_secret_value())
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def takes(self, topic: str) -> bool:
+        """False for a topic of the bookkeeping that no pattern names: `>` and `*.*` do not mean those."""
+        if not topic.startswith(BOOKKEEPING):
+            return True
+        return any(matches(pattern, topic) for pattern in self.topics if pattern[0] not in "*>")
+
+
+class WebhookConfig(BaseModel):
+    """Who gets our webhooks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1, description="The receivers, each with a name of its own")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [endpoint.name for endpoint in self.endpoints]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"endpoints must have different names; used twice: {', '.join(double)}")
+        return self
+
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint of this name, or the only one where no name is given. Raises Misconfigured naming them all."""
+        for endpoint in self.endpoints:
+            if endpoint.name == name:
+                return endpoint
+        if name in ("", "default") and len(self.endpoints) == 1:
+            return self.endpoints[0]
+        known = ", ".join(endpoint.name for endpoint in self.endpoints)
+        raise Misconfigured(f"webhook has no endpoint {name!r}: name one of {known}")
