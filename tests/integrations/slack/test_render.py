@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from eventbus.catalog import catalog
+from eventbus.event import Event, Payload
+from eventbus.topics import (
+    DeliveryDeadLettered,
+    GitHubWebhook,
+    IntegrationDegraded,
+    MigrationCompleted,
+    MigrationFailed,
+    SlackCommand,
+    TaskFailed,
+    VmCreated,
+    WebhookReceived,
+)
+from integrations.base import Action, Health, Notification, Severity
+from integrations.slack import render
+from integrations.slack.adapter import Slack
+from integrations.slack.blocks import Message
+from integrations.slack.fake import refusal
+
+WHEN = datetime(2026, 1, 12, 10, 30, tzinfo=UTC)
+
+
+def made(payload: Payload | str, data: dict[str, Any] | None = None) -> Event[Any]:
+    return catalog.event(payload, data, id="e-1", time=WHEN)
+
+
+def said(event: Event[Any]) -> Message:
+    message = render.event_message(event)
+    assert message is not None
+    return message
+
+
+def facts(message: Message) -> list[str]:
+    return [field["text"] for block in message.blocks for field in block.get("fields", [])]
+
+
+def test_a_success_has_a_header_four_fields_and_a_line_that_names_the_event() -> None:
+    message = said(made(MigrationCompleted(migration="add_user_email", environment="production", duration_ms=2310)))
+    assert [block["type"] for block in message.blocks] == ["header", "section", "context"]
+    assert message.blocks[0]["text"]["text"] == ":white_check_mark: Migration completed"
+    assert facts(message) == [
+        "*Migration*\nadd_user_email",
+        "*Environment*\nproduction",
+        "*Duration*\n2.3 s",
+        "*Status*\nSuccess",
+    ]
+    assert message.blocks[2]["elements"][0]["text"] == "migration.completed at 2026-01-12 10:30:00 UTC, event e-1"
+    assert message.text == "Migration completed: add_user_email"
+
+
+def test_a_failure_has_its_error_in_a_code_block() -> None:
+    message = said(made(MigrationFailed(migration="m", error="lock <timeout>", error_type="TimeoutError")))
+    assert [block["type"] for block in message.blocks] == ["header", "section", "section", "context"]
+    assert message.blocks[0]["text"]["text"] == ":x: Migration failed"
+    assert message.blocks[2]["text"]["text"] == "```\nlock &lt;timeout&gt;\n```"
+    assert message.text == "Migration failed: m: lock &lt;timeout&gt;"
+
+
+def test_a_pull_request_is_a_link() -> None:
+    message = said(made(TaskFailed.example()))
+    assert "*Pull request*\n<https://github.com/acme/api/pull/7>" in facts(message)
+
+
+def test_a_machine_is_told_with_its_name_and_size() -> None:
+    message = said(made(VmCreated.example()))
+    assert message.blocks[0]["text"]["text"] == "VM created"
+    assert facts(message) == ["*VM id*\nvm-1", "*VM*\nmy-vm", "*vCPUs*\n2", "*Memory (MiB)*\n2048"]
+    assert message.text == "VM created: my-vm"
+
+
+def test_troubles_of_the_bus_itself_are_told() -> None:
+    degraded = said(made(IntegrationDegraded(integration="github", detail="503")))
+    assert degraded.blocks[0]["text"]["text"] == ":warning: Integration degraded"
+    assert degraded.blocks[2]["text"]["text"] == "```\n503\n```"
+    dead = said(made(DeliveryDeadLettered.example()))
+    assert dead.text == "Delivery dead lettered: vm.created: channel_not_found"
+    assert "*Reason*\nrejected" in facts(dead)
+
+
+def test_an_untyped_topic_is_told_with_its_own_fields() -> None:
+    message = said(made("custom.disk_full", {"host": "db-1", "percent": 97, "empty": None, "tags": ["a"]}))
+    assert message.blocks[0]["text"]["text"] == "Custom disk full"
+    assert facts(message) == ["*Host*\ndb-1", "*Percent*\n97", '*Tags*\n["a"]']
+
+
+def test_what_happened_in_slack_and_webhooks_as_such_are_not_told() -> None:
+    assert render.event_message(made(WebhookReceived.example())) is None
+    assert render.event_message(made("slack.command.status", SlackCommand.example().model_dump())) is None
+
+
+def test_every_standard_topic_that_slack_handles_makes_a_message_that_slack_takes() -> None:
+    examples = [cls.example() for cls in catalog if not cls.__topic__.startswith("slack.")]
+    told = [e for e in examples if e is not None and not isinstance(e, (GitHubWebhook, WebhookReceived))]
+    assert len(told) >= 14
+    for payload in told:
+        message = said(made(payload))
+        assert refusal({"text": message.text, "blocks": list(message.blocks)}) is None
+    assert "vm.*" in Slack.manifest.handles
+
+
+def test_a_notification_shows_title_text_fields_link_and_buttons() -> None:
+    message = render.notification_message(
+        Notification(
+            message="Approve *this*?",
+            title="Deploy",
+            severity=Severity.CRITICAL,
+            fields={"Version": "1.2"},
+            url="https://ci.example/7",
+            actions=(
+                Action(text="Approve", action_id="approve", value="task-1", style="primary"),
+                Action(text="Reject", action_id="reject", style="danger"),
+            ),
+        )
+    )
+    header, body, fields, link, buttons = message.blocks
+    assert header["text"]["text"] == ":rotating_light: Deploy"
+    assert body["text"] == {"type": "plain_text", "text": "Approve *this*?", "emoji": False}
+    assert fields["fields"][0]["text"] == "*Version*\n1.2"
+    assert link["fields"][0]["text"] == "*Read more*\n<https://ci.example/7>"
+    assert [(b["action_id"], b.get("value"), b["style"]) for b in buttons["elements"]] == [
+        ("approve", "task-1", "primary"),
+        ("reject", None, "danger"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("severity", "header"),
+    [(Severity.INFO, None), (Severity.WARNING, ":warning: Warning"), (Severity.ERROR, ":x: Error")],
+)
+def test_a_notification_without_a_title_still_shows_that_it_is_serious(severity: Severity, header: str | None) -> None:
+    first = render.notification_message(Notification(message="disk full", severity=severity)).blocks[0]
+    assert (first["text"]["text"] if first["type"] == "header" else None) == header
+
+
+def test_the_status_names_every_component_with_its_sign_the_worst_first() -> None:
+    message = render.status_message(
+        {"redis": Health("healthy"), "github": Health("degraded", "slow"), "slack": Health("unhealthy", "gone")}
+    )
+    assert message.text == "2 of 3 components not healthy"
+    assert message.blocks[1]["text"]["text"].splitlines() == [
+        ":red_circle: slack: unhealthy, gone",
+        ":large_yellow_circle: github: degraded, slow",
+        ":large_green_circle: redis: healthy",
+    ]
+    assert render.status_message({"redis": Health("healthy")}).text == "All 1 components are healthy"
+
+
+def test_the_list_of_machines_has_states_and_a_total() -> None:
+    message = render.vm_list_message(
+        {
+            "vm-2": {"name": None, "state": "failed", "since": "2026-01-12T10:30:00+00:00"},
+            "vm-1": {"name": "a-vm", "state": "running", "since": "2026-01-12T10:31:00+00:00"},
+        }
+    )
+    assert message.text == "Total: 2 VMs"
+    assert message.blocks[1]["text"]["text"].splitlines() == [
+        "\u2022 a-vm (vm-1) - running since 2026-01-12T10:31:00+00:00",
+        "\u2022 vm-2 (vm-2) - failed since 2026-01-12T10:30:00+00:00",
+    ]
+    assert "No machine is known" in render.vm_list_message({}).text
