@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import metadata
+from typing import Any
 
 import click
 
@@ -21,7 +24,20 @@ First steps:
 Exit codes: 0 done, 1 failed or refused, 2 usage or configuration, 3 Redis can't be reached."""
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    """Ends with 0 when the reader of our output has seen enough: `eventbus listen | head -1`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left unflushed has no reader
+            sys.exit(0)
+
+
+@click.group(
+    cls=_Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(metadata.version("eventbus-integrations"), prog_name="eventbus")
 def main() -> None:
     """Publish a typed event once; every integration that cares acts on it, in order, once in effect."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from registry.settings import ConfigError
 from service.cli import output
-from service.cli.shell import json_option, load_settings
+from service.cli.shell import USAGE, fail, json_option
+from service.wiring import read_settings
 
 
 @click.group()
@@ -20,7 +22,14 @@ def config() -> None:
 @json_option
 def check(file: Path, as_json: bool) -> None:
     """Check a settings FILE: every fault at once, each with its line. Exit code 2 when there are any."""
-    settings = load_settings(file, None)
+    try:
+        settings = read_settings(file)
+    except ConfigError as error:
+        if not as_json:
+            fail(str(error), USAGE)
+        faults = [{"line": fault.line, "path": fault.dotted, "message": fault.message} for fault in error.faults]
+        output.as_json({"file": str(file), "ok": False, "faults": faults})
+        raise SystemExit(USAGE) from None
     on = sorted(name for name, section in settings.integrations.items() if section.enabled)
     off = sorted(name for name, section in settings.integrations.items() if not section.enabled)
     if as_json:

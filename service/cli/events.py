@@ -11,9 +11,8 @@ import click
 
 from eventbus import Event, EventBus, Payload, catalog
 from eventbus.codec import to_cloudevent
-from registry.settings import Settings
 from service.cli import output
-from service.cli.shell import FAILED, USAGE, fail, json_option, load_settings, run, settings_options
+from service.cli.shell import FAILED, USAGE, bus_address, fail, json_option, load_foreign_topics, run, settings_options
 
 CELL = 60
 
@@ -45,14 +44,14 @@ def publish(
     url: str | None,
 ) -> None:
     """Publish one event; its data is JSON, or - to read it from standard input."""
-    settings = load_settings(path, url, log_level="error")
+    address = bus_address(path, url)
     body = _read_object(data)
     given = {"key": key, "idempotency_key": idempotency_key, "source": source, "subject": subject}
     envelope = {name: value for name, value in given.items() if value is not None}
     event = _made(topic, body, envelope)
 
     async def work() -> None:
-        async with _open(settings) as bus:
+        async with EventBus.open(address) as bus:
             receipt = await bus.publish(event)
         if as_json:
             output.as_json(
@@ -70,15 +69,9 @@ def publish(
     run(work())
 
 
-def _open(settings: Settings) -> Any:
-    return EventBus.open(settings.events.url.get_secret_value())
-
-
 def _read_object(text: str) -> dict[str, Any]:
-    if text == "-":
-        text = sys.stdin.read()
     try:
-        body = json.loads(text or "{}")
+        body = json.loads(sys.stdin.read() if text == "-" else text)
     except (ValueError, RecursionError) as error:
         fail(f"the data is not JSON: {error}", USAGE)
     if not isinstance(body, dict):
@@ -112,10 +105,10 @@ def listen(patterns: tuple[str, ...], count: int | None, as_json: bool, path: Pa
     In a pattern * stands for one segment and a last > for all that follow. With --json each event is one line of
     CloudEvents 1.0.
     """
-    settings = load_settings(path, url, log_level="error")
+    address = bus_address(path, url)
 
     async def work() -> None:
-        async with _open(settings) as bus:
+        async with EventBus.open(address) as bus:
             await bus.check_server()
             async with bus.listen(*patterns) as events:
                 if not as_json:
@@ -132,7 +125,7 @@ def listen(patterns: tuple[str, ...], count: int | None, as_json: bool, path: Pa
 
 def _show(event: Event[Any]) -> None:
     data = event.data.model_dump(mode="json", exclude_none=True) if isinstance(event.data, Payload) else event.data
-    facts = " ".join(f"{name}={_cell(value)}" for name, value in data.items())
+    facts = " ".join(f"{_cell(name)}={_cell(value)}" for name, value in data.items())
     at = event.time.astimezone().strftime("%H:%M:%S")
     line = f"{at}  {click.style(event.topic.ljust(24), fg='cyan')}  {facts}"
     click.echo(line)
@@ -141,7 +134,7 @@ def _show(event: Event[Any]) -> None:
 
 def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    line = "".join(c if c.isprintable() else "?" for c in text)  # an event must not drive the terminal
+    line = output.printable(text)
     return line if len(line) <= CELL else line[: CELL - 3] + "..."
 
 
@@ -150,6 +143,7 @@ def _cell(value: Any) -> str:
 @json_option
 def topics(topic: str | None, as_json: bool) -> None:
     """The catalogue of topics; with a TOPIC its fields and an example."""
+    load_foreign_topics()
     if topic is None:
         classes = list(catalog)
         if as_json:
@@ -193,10 +187,10 @@ def _fields(cls: type[Payload]) -> str:
 
 
 def _type(cls: type[Payload], name: str) -> str:
-    schema = cls.model_json_schema()["properties"][name]
+    schema = cls.model_json_schema(by_alias=False)["properties"][name]
     kinds = [one.get("type", "any") for one in schema.get("anyOf", [schema])]
     return " or ".join(kind for kind in kinds if kind != "null") or "any"
 
 
 def _first_line(cls: type[Payload]) -> str:
-    return (cls.__doc__ or "").strip().splitlines()[0]
+    return (cls.__doc__ or "").strip().partition("\n")[0]

@@ -138,6 +138,7 @@ def send(
                 }
             )
         else:
-            click.echo("  ".join(filter(None, [result.outcome.value, result.reference, result.url, result.detail])))
+            said = [result.outcome.value, result.reference, result.url, result.detail]
+            click.echo(output.printable("  ".join(filter(None, said))))
 
     run(work())

@@ -16,19 +16,30 @@ from rich.text import Text
 SIGNS = {"healthy": ("✓", "green"), "degraded": ("!", "yellow"), "unhealthy": ("✗", "red")}
 
 
+def printable(text: str) -> str:
+    """The text without what could move a cursor, ring a bell or turn the line around: what comes in is not ours."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def as_json(value: Any) -> None:
     """One JSON document on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(_escaped(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
 
 
 def as_line(value: Any) -> None:
     """One JSON document on one line, at once: for streams."""
-    click.echo(json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str))
+    click.echo(_escaped(json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)))
     sys.stdout.flush()
+
+
+def _escaped(text: str) -> str:
+    """JSON leaves more than a terminal should be shown: U+009B begins a control sequence, U+202E turns text around."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows under headings. Nothing is cut where it is not a terminal."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         shown = Table(*(column.upper() for column in columns), box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         for row in rows:

@@ -9,21 +9,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Coroutine
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from eventbus import EventBusError, Full, Misconfigured, Unavailable
 from integrations.errors import IntegrationError
 from integrations.errors import Misconfigured as AdapterMisconfigured
+from registry.discovery import ENTRY_POINT_GROUP, OURS, discover
 from registry.dispatch import Busy, KeyReused, describe
+from registry.faults import describe as describe_fault
 from registry.registry import UnknownIntegration
-from registry.settings import ConfigError, Settings
+from registry.settings import ConfigError, Events, Settings
 from service import logs
 from service.wiring import read_settings
 
@@ -66,15 +68,38 @@ def load_settings(path: Path | None, url: str | None, *, log_level: str | None =
         fail(f"there is no file {path}", USAGE)
     try:
         settings = read_settings(path)
-        if url is not None:
-            events = type(settings.events)(url=SecretStr(url))
-            settings = settings.model_copy(update={"events": events})
     except ConfigError as error:
         fail(str(error), USAGE)
-    except (Misconfigured, ValueError) as error:
-        fail(str(error) if isinstance(error, Misconfigured) else f"{url!r} is not an address of the bus", USAGE)
+    if url is not None:
+        settings = settings.model_copy(update={"events": _events(url)})
     logs.configure(log_level or settings.log.level, settings.log.format)
     return settings
+
+
+def bus_address(path: Path | None, url: str | None) -> str:
+    """Where the bus is, for a command that needs no integration.
+
+    Ours are imported only to check a file: what they stand on takes a second to load.
+    """
+    if url is None and path is not None:
+        return load_settings(path, None, log_level="error").events.url.get_secret_value()
+    events = Events() if url is None else _events(url)
+    logs.configure("error", "auto")
+    load_foreign_topics()
+    return events.url.get_secret_value()
+
+
+def load_foreign_topics() -> None:
+    """Import the adapters of third parties, which may put topics of their own into the catalogue; ours have none."""
+    entries = metadata.entry_points(group=ENTRY_POINT_GROUP)
+    discover(entry for entry in entries if entry.dist is None or entry.dist.name != OURS)
+
+
+def _events(url: str) -> Events:
+    try:
+        return Events(url=SecretStr(url))
+    except ValidationError as error:
+        fail(f"--url (or EVENTBUS_URL) {describe_fault(error.errors()[0], url)}", USAGE)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -83,9 +108,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left unflushed has no reader
-        sys.exit(0)
     except (Misconfigured, AdapterMisconfigured, ConfigError) as error:
         fail(str(error), USAGE)
     except Full as error:

@@ -59,7 +59,7 @@ def build_app(runtime: Runtime) -> ASGIApp:
             Middleware(_Edge),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(runtime.settings.gateway.allowed_hosts)),
         ],
-        exception_handlers={Exception: problems.handle, **dict.fromkeys(_OURS, problems.handle)},
+        exception_handlers=dict.fromkeys((Exception, *problems.EXPECTED), problems.handle),
     )
 
 
