@@ -20,7 +20,7 @@ from eventbus.consumer import Consumer
 from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
 from eventbus.event import Event, Payload
 from eventbus.ledger import KEEP, Ledger
-from eventbus.live import Listener, LiveFeed
+from eventbus.live import Listening, LiveFeed
 from eventbus.observer import Observer
 from eventbus.publisher import Publisher, Receipt, letter, receipt
 from eventbus.redis.connection import Connection
@@ -218,15 +218,13 @@ class EventBus:
             await consumer.stop(grace)
         await self._live.remove(subscription_id)
 
-    @asynccontextmanager
-    async def listen(self, *patterns: str) -> AsyncIterator[Listener]:
-        """A live feed: `async with bus.listen("vm.*") as events: async for event in events: ...`"""
-        subscription = Subscription.of(patterns or (">",), lambda event: None, None, Options())
-        listener = await self._live.add(subscription.id, subscription.patterns)
-        try:
-            yield listener
-        finally:
-            await self._live.remove(subscription.id)
+    def listen(self, *patterns: str) -> Listening:
+        """A live feed of events published from now on; without a pattern, of all.
+
+        `async for event in bus.listen("vm.*"): ...`, or `async with bus.listen("vm.*") as events:` where it matters
+        that listening has begun before the next line.
+        """
+        return Listening(self._live, Subscription.of(patterns or (">",), lambda event: None, None, Options()))
 
     def _add(self, subscription: Subscription) -> None:
         group = subscription.group

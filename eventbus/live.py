@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -60,6 +61,28 @@ class Listener:
             self._some.clear()
             await self._some.wait()
         return self._waiting.popleft()
+
+
+class Listening:
+    """What `EventBus.listen` gives: `async for event in bus.listen("vm.*")`, or `async with bus.listen(...) as events`
+    where it matters that listening has begun before the next line."""
+
+    def __init__(self, feed: LiveFeed, subscription: Subscription) -> None:
+        self._feed = feed
+        self._subscription = subscription
+
+    async def __aenter__(self) -> Listener:
+        return await self._feed.add(self._subscription.id, self._subscription.patterns)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._feed.remove(self._subscription.id)
+
+    async def __aiter__(self) -> AsyncIterator[Event[Any]]:
+        async with self as listener:
+            async for event in listener:
+                yield event
 
 
 class LiveFeed:
