@@ -219,6 +219,11 @@ def translate(error: BaseException, address: Address) -> EventBusError:
         return Full(f"{where} has no memory left for new events: raise maxmemory or let workers catch up")
     if said.startswith("MISCONF"):
         return Full(f"{where} can't write to its disk: {_first_line(said)}")
+    if "certificate verify failed" in said or "Hostname mismatch" in said:
+        return Misconfigured(
+            f"the certificate of {where} is not trusted, or is for another host name: "
+            "name its authority with ?ssl_ca_certs=FILE, and the host as the certificate has it"
+        )
     if isinstance(error, exceptions.ConnectionError) and said.startswith("Error") and "connecting to" in said:
         return Unavailable(f"can't reach Redis at {where}: {_reason(said)}. Is it running? Try: redis-cli ping")
     if isinstance(error, exceptions.MaxConnectionsError):
