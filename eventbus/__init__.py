@@ -14,7 +14,8 @@ from eventbus.errors import (
     Unavailable,
     UnknownVersion,
 )
-from eventbus.event import Event, Payload
+from eventbus.event import Event
+from eventbus.payload import Payload
 from eventbus.publisher import Receipt
 from eventbus.subscription import Attempt, Options, Refused, TryLater
 from eventbus.sync import SyncPublisher

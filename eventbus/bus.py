@@ -18,10 +18,11 @@ from eventbus.catalog import catalog
 from eventbus.codec import decode
 from eventbus.consumer import Consumer
 from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
-from eventbus.event import Event, Payload
+from eventbus.event import Event
 from eventbus.ledger import KEEP, Ledger
 from eventbus.live import Listening, LiveFeed
 from eventbus.observer import Observer
+from eventbus.payload import Payload
 from eventbus.publisher import Publisher, Receipt, letter, receipt
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys

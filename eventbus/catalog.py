@@ -1,8 +1,7 @@
 """Which payload class belongs to which topic.
 
-The catalogue fills itself: defining a payload class adds it. It answers three questions: what class does this topic
-have, does this data fit it, and how does data of an older version become today's. A topic nobody defined may carry
-any JSON object.
+It answers three questions: what class does this topic have, does this data fit it, and how does data of an older
+version become today's. A topic nobody defined may carry any JSON object.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from typing import Any, cast
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from eventbus.errors import InvalidEvent, UnknownVersion
-from eventbus.event import Data, Event, Payload
-from eventbus.pattern import check_pattern, check_topic, is_wildcard, matches
+from eventbus.event import Data, Event
+from eventbus.pattern import check_topic, is_wildcard
+from eventbus.payload import Payload, forget, newest, versions_of
 
 MAX_REPORTED_FIELDS = 5
 
@@ -29,52 +29,20 @@ def _envelope_of(body: type) -> type[Event[Any]]:
 
 
 class Catalog:
-    """Topic (or family of topics) and version to payload class."""
-
-    def __init__(self) -> None:
-        self._classes: dict[str, dict[int, type[Payload]]] = {}
-        self._found: dict[str, dict[int, type[Payload]]] = {}
-
-    def add(self, cls: type[Payload]) -> None:
-        """Add a payload class under its own topic and version; TypeError when another class is there already."""
-        check_pattern(cls.__topic__)
-        versions = self._classes.setdefault(cls.__topic__, {})
-        old = versions.get(cls.__payload_version__)
-        if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise TypeError(
-                f"topic {cls.__topic__} version {cls.__payload_version__} is defined by "
-                f"{old.__module__}.{old.__qualname__}: import that class, "
-                f"or give {cls.__qualname__} a topic or a version of its own"
-            )
-        versions[cls.__payload_version__] = cls
-        self._found.clear()
-
-    def remove(self, cls: type[Payload]) -> None:
-        """Forget a payload class, for tests that define one."""
-        self._classes.get(cls.__topic__, {}).pop(cls.__payload_version__, None)
-        self._found.clear()
+    """What is known about topics."""
 
     def __iter__(self) -> Iterator[type[Payload]]:
         """The newest class of each topic, by topic."""
-        for _, versions in sorted(self._classes.items()):
-            if versions:
-                yield versions[max(versions)]
+        return newest()
+
+    def remove(self, cls: type[Payload]) -> None:
+        """Forget a payload class, for tests that define one."""
+        forget(cls)
 
     def find(self, topic: str) -> type[Payload] | None:
         """The newest payload class for the topic: its own, else its family's, else None."""
-        versions = self._versions(topic)
+        versions = versions_of(topic)
         return versions[max(versions)] if versions else None
-
-    def _versions(self, topic: str) -> dict[int, type[Payload]]:
-        found = self._found.get(topic)
-        if found is None:
-            found = self._classes.get(topic) or next(
-                (v for pattern, v in self._classes.items() if v and is_wildcard(pattern) and matches(pattern, topic)),
-                {},
-            )
-            if len(self._found) < 10_000:  # a memo, bounded: topics come from outside
-                self._found[topic] = found
-        return found
 
     def event(
         self, what: Payload | Event[Any] | str, data: Mapping[str, Any] | Payload | None = None, **envelope: Any
@@ -120,13 +88,13 @@ class Catalog:
 
         Raises UnknownVersion when the version is newer than any known class.
         """
-        versions = self._versions(topic)
+        versions = versions_of(topic)
         if not versions:
             return _envelope_of(dict), ()
-        newest = max(versions)
-        if version > newest:
-            raise UnknownVersion(f"{topic} has payload version {version}; this program knows {newest}: upgrade it")
-        return _envelope_of(versions[newest]), tuple(versions[v] for v in sorted(versions) if v > version)
+        known = max(versions)
+        if version > known:
+            raise UnknownVersion(f"{topic} has payload version {version}; this program knows {known}: upgrade it")
+        return _envelope_of(versions[known]), tuple(versions[v] for v in sorted(versions) if v > version)
 
 
 def explain(error: ValidationError) -> str:
@@ -140,4 +108,4 @@ def explain(error: ValidationError) -> str:
 
 
 catalog = Catalog()
-"""The catalogue of this process. Payload classes add themselves to it when they are defined."""
+"""The catalogue of this process: every payload class that was defined in it."""

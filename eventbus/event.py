@@ -1,8 +1,7 @@
-"""What an event is: an immutable fact with a typed payload.
+"""What an event is: the frozen envelope around a payload.
 
-`Payload` is the base of the typed bodies; a subclass names its topic and so is the topic's schema. `Event` is the
-envelope around one. Both are frozen. Nothing here does I/O; ids and times are made when an event is made, before
-anything is sent, so that a repeated send is recognised.
+Nothing here does I/O. Ids and times are made when an event is made, before anything is sent, so that a repeated send is
+recognised.
 """
 
 from __future__ import annotations
@@ -11,65 +10,13 @@ import os
 import time as _time
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Generic
+from typing import Annotated, Generic
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, SerializeAsAny
 from typing_extensions import TypeVar
 
 from eventbus.pattern import check_topic
-
-
-class Payload(BaseModel):
-    """Base of typed payloads: `class VmCreated(Payload, topic="vm.created", key="vm_id")`.
-
-    topic    the topic, or for a family of topics a pattern (`github.>`)
-    key      the field whose value orders events: events with equal key are handled one after another
-    version  raised when the fields change; `upcast` then turns the data of version n-1 into this one's
-
-    Fields that a newer program added are kept, so that reading and writing again loses nothing. An abstract base
-    names no topic.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow", ser_json_timedelta="float")
-
-    __topic__: ClassVar[str]
-    __key_field__: ClassVar[str | None] = None
-    __payload_version__: ClassVar[int] = 1
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__()  # the arguments are for the hook below, which runs when the fields are known
-
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls, *, topic: str | None = None, key: str | None = None, version: int = 1, **kwargs: Any
-    ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        if topic is None:
-            return
-        from eventbus.catalog import catalog
-
-        if key is not None and key not in cls.model_fields:
-            raise TypeError(f"{cls.__name__}: key={key!r} is not one of its fields: {', '.join(cls.model_fields)}")
-        cls.__topic__, cls.__key_field__, cls.__payload_version__ = topic, key, version
-        catalog.add(cls)
-
-    @classmethod
-    def upcast(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Turn the data of version n-1 into this version's. Override it when `version` is raised."""
-        return data
-
-    @classmethod
-    def example(cls) -> Payload | None:
-        """A realistic instance for docs, tests and rehearsals, or None where the class offers none."""
-        return None
-
-    def ordering_key(self) -> str | None:
-        """`field:value` of the key field; None when this payload has no order."""
-        if self.__key_field__ is None:
-            return None
-        value = getattr(self, self.__key_field__)
-        return None if value is None else f"{self.__key_field__}:{value}"
-
+from eventbus.payload import Payload
 
 Data = Payload | dict[str, JsonValue]
 """An event's body: a typed payload, or for a topic outside the catalogue any JSON object."""

@@ -16,7 +16,8 @@ from eventbus.backoff import RECONNECT
 from eventbus.bus import REMEMBER
 from eventbus.catalog import catalog
 from eventbus.errors import Full, OutcomeUnknown, Unavailable
-from eventbus.event import Event, Payload
+from eventbus.event import Event
+from eventbus.payload import Payload
 from eventbus.publisher import Receipt, gave_up, letter, receipt
 from eventbus.redis.connection import SyncConnection
 from eventbus.redis.keys import ShardKeys

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pydantic import Field, JsonValue
 
-from eventbus.event import Payload
+from eventbus.payload import Payload
 
 
 class GitHubWebhook(Payload, topic="github.>"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from eventbus.event import Payload
+from eventbus.payload import Payload
 
 
 class _Migration(Payload):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from eventbus.event import Payload
+from eventbus.payload import Payload
 from eventbus.topics import SlackCommand, TaskCreated
 from integrations.slack.blocks import escape
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from eventbus.event import Event, Payload
+from eventbus.event import Event
 from eventbus.pattern import matches_any
+from eventbus.payload import Payload
 from integrations.base import Health, Notification, Severity
 from integrations.slack import blocks
 from integrations.slack.blocks import Message

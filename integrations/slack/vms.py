@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from eventbus.event import Event, Payload
+from eventbus.event import Event
+from eventbus.payload import Payload
 from integrations.base import Store
 
 PREFIX = "vm:"

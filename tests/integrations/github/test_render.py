@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from eventbus.catalog import catalog
-from eventbus.event import Event, Payload
+from eventbus.event import Event
+from eventbus.payload import Payload
 from eventbus.topics import (
     MigrationCompleted,
     MigrationFailed,

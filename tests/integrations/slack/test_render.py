@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from eventbus.catalog import catalog
-from eventbus.event import Event, Payload
+from eventbus.event import Event
+from eventbus.payload import Payload
 from eventbus.topics import (
     DeliveryDeadLettered,
     GitHubWebhook,

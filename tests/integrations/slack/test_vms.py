@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.catalog import catalog
-from eventbus.event import Event, Payload
+from eventbus.event import Event
+from eventbus.payload import Payload
 from eventbus.topics import VmCreated, VmFailed, VmStarted, VmStopped
 from integrations.slack import vms
 from integrations.testing.context import MemoryStore
