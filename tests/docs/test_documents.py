@@ -43,3 +43,19 @@ def test_no_link_is_broken(document: Path) -> None:
     missing = [target for target in targets if not (document.parent / target).exists()]
 
     assert not missing, f"broken links: {missing}"
+
+
+def test_every_guarantee_names_a_test_that_exists() -> None:
+    """A promise that no test proves is not to be made."""
+    text = (ROOT / "docs/guarantees.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "`tests/" in line]
+
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    missing = [f"{file}::{test}" for file, test in named if not _defines(ROOT / file, test)]
+
+    assert len(rows) >= 20
+    assert not missing, f"no such test: {missing}"
+
+
+def _defines(file: Path, test: str) -> bool:
+    return file.exists() and (not test or re.search(rf"def {test}\(", file.read_text()) is not None)

@@ -1,0 +1,300 @@
+"""Once in effect: what the ledger, the look-up and the adapter's errors make of one action."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from eventbus import Attempt, Event, EventBus, Refused, TryLater, catalog
+from eventbus.topics import VmCreated
+from integrations.base import Artifact, Delivery, DeliveryResult, Health, Integration, Manifest, Notification, Outcome
+from integrations.errors import (
+    AuthFailed,
+    IntegrationError,
+    Misconfigured,
+    NotReady,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    ServiceFault,
+    Unreachable,
+)
+from registry.dispatch import AUTH_PAUSE, Action, Busy, Dispatcher, KeyReused
+from registry.metrics import Metrics
+
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+
+
+class NoSettings(BaseModel):
+    """Nothing to set."""
+
+
+class Service(Integration[NoSettings]):
+    """A service with a list of effects. `plan` says how the next calls end; `find` looks into the list."""
+
+    manifest = Manifest(name="service", title="A service", config=NoSettings, handles=(">",), effects="searchable")
+
+    def __init__(self) -> None:
+        self.effects: list[str] = []
+        self.plan: list[Exception | DeliveryResult | str] = []
+        self.looked_up = 0
+        self.look_up_fault: IntegrationError | None = None
+        self.called = asyncio.Event()
+
+    async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
+        return await self.send_notification(Notification(message=event.id), delivery.key)
+
+    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+        self.called.set()
+        step = self.plan.pop(0) if self.plan else "made"
+        if step == "made, answer lost":
+            self.effects.append(key)
+            raise OutcomeUnknown("the connection broke")
+        if step == "hangs":
+            await asyncio.Event().wait()
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, DeliveryResult):
+            return step
+        self.effects.append(key)
+        return DeliveryResult.delivered(f"ref-{len(self.effects)}", url="https://service/1")
+
+    async def find(self, what: Event[Any] | Notification | Artifact, key: str) -> DeliveryResult | None:
+        self.looked_up += 1
+        if self.look_up_fault is not None:
+            raise self.look_up_fault
+        return DeliveryResult.delivered("found") if key in self.effects else None
+
+    async def health(self) -> Health:
+        return Health("healthy")
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[EventBus]:
+    """In memory: the ledger's own tests run on a server, too."""
+    async with EventBus.open("memory://") as bus:
+        yield bus
+
+
+@pytest.fixture
+def service() -> Service:
+    """Nothing planned, no effects."""
+    return Service()
+
+
+@pytest.fixture
+def dispatcher(bus: EventBus) -> Dispatcher:
+    """On the bus' ledger."""
+    return Dispatcher(bus.ledger, Metrics())
+
+
+def ask(service: Service, message: str = "hello", key: str = "k") -> Action:
+    """A notification asked for by hand."""
+    what = Notification(message=message)
+    return Action("service", "send_notification", key, what, lambda: service.send_notification(what, key))
+
+
+async def test_a_repeat_gets_the_first_result(dispatcher: Dispatcher, service: Service) -> None:
+    """One effect; the reference and address are those of the first."""
+    first = await dispatcher.once(service, ask(service), MINUTE)
+    again = await dispatcher.once(service, ask(service), MINUTE)
+
+    assert service.effects == ["k"]
+    assert (first.outcome, again.outcome) == (Outcome.DELIVERED, Outcome.DUPLICATE)
+    assert (again.reference, again.url) == (first.reference, first.url)
+
+
+async def test_the_same_key_for_another_content_is_refused(dispatcher: Dispatcher, service: Service) -> None:
+    """A key stands for what it was first used for."""
+    await dispatcher.once(service, ask(service), MINUTE)
+
+    with pytest.raises(KeyReused):
+        await dispatcher.once(service, ask(service, message="something else"), MINUTE)
+
+    assert service.effects == ["k"]
+
+
+async def test_an_effect_whose_answer_was_lost_is_found_and_not_made_again(
+    dispatcher: Dispatcher, service: Service
+) -> None:
+    """The look-up stands between an unknown outcome and a second effect."""
+    service.plan = ["made, answer lost"]
+
+    with pytest.raises(OutcomeUnknown):
+        await dispatcher.once(service, ask(service), MINUTE)
+    again = await dispatcher.once(service, ask(service), MINUTE)
+
+    assert service.effects == ["k"]
+    assert (again.outcome, again.reference) == (Outcome.DUPLICATE, "found")
+
+
+async def test_an_effect_that_does_not_exist_is_made(dispatcher: Dispatcher, service: Service) -> None:
+    """Unknown, looked for, absent: then it is done."""
+    service.plan = [OutcomeUnknown("the connection broke")]
+
+    with pytest.raises(OutcomeUnknown):
+        await dispatcher.once(service, ask(service), MINUTE)
+    again = await dispatcher.once(service, ask(service), MINUTE)
+
+    assert service.looked_up == 1
+    assert again.outcome is Outcome.DELIVERED
+
+
+@pytest.mark.parametrize(
+    "fault", [Unreachable("refused"), RateLimited("slow down"), AuthFailed("expired"), NotReady("not yet")]
+)
+async def test_a_failed_look_up_is_not_absent(
+    dispatcher: Dispatcher, service: Service, fault: IntegrationError
+) -> None:
+    """Nothing is sent while it can't be known; afterwards the effect is found."""
+    service.plan = ["made, answer lost"]
+    with pytest.raises(OutcomeUnknown):
+        await dispatcher.once(service, ask(service), MINUTE)
+
+    service.look_up_fault = fault
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown):
+            await dispatcher.once(service, ask(service), MINUTE)
+    service.look_up_fault = None
+    again = await dispatcher.once(service, ask(service), MINUTE)
+
+    assert service.effects == ["k"]
+    assert again.outcome is Outcome.DUPLICATE
+
+
+@pytest.mark.parametrize(
+    "fault", [NotReady("x"), RateLimited("x"), Unreachable("x"), Rejected("x"), AuthFailed("x"), Misconfigured("x")]
+)
+async def test_what_surely_was_not_done_is_not_looked_for(
+    dispatcher: Dispatcher, service: Service, fault: IntegrationError
+) -> None:
+    """The next attempt goes straight ahead."""
+    service.plan = [fault]
+    with pytest.raises(type(fault)):
+        await dispatcher.once(service, ask(service), MINUTE)
+
+    again = await dispatcher.once(service, ask(service), MINUTE)
+
+    assert service.looked_up == 0
+    assert again.outcome is Outcome.DELIVERED
+
+
+@pytest.mark.parametrize("fault", [ServiceFault("502"), OutcomeUnknown("x"), ValueError("a bug")])
+async def test_what_may_have_been_done_is_looked_for(
+    dispatcher: Dispatcher, service: Service, fault: Exception
+) -> None:
+    """A 5xx, a broken connection and a fault of the adapter say nothing about the effect."""
+    service.plan = [fault]
+    with pytest.raises(type(fault)):
+        await dispatcher.once(service, ask(service), MINUTE)
+
+    await dispatcher.once(service, ask(service), MINUTE)
+
+    assert service.looked_up == 1
+
+
+async def test_a_call_that_takes_too_long_ends_at_the_timeout(dispatcher: Dispatcher, service: Service) -> None:
+    """And its outcome is unknown."""
+    service.plan = ["hangs"]
+
+    with pytest.raises(TimeoutError):
+        await dispatcher.once(service, ask(service), timedelta(milliseconds=50))
+    await dispatcher.once(service, ask(service), MINUTE)
+
+    assert service.looked_up == 1
+
+
+async def test_the_same_action_is_not_done_by_two_at_once(dispatcher: Dispatcher, service: Service) -> None:
+    """The second is told that it is under way."""
+    service.plan = ["hangs"]
+    first = asyncio.create_task(dispatcher.once(service, ask(service), MINUTE))
+    await service.called.wait()
+
+    with pytest.raises(Busy):
+        await dispatcher.once(service, ask(service), MINUTE)
+
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_skipped_event_leaves_no_row(bus: EventBus, dispatcher: Dispatcher, service: Service) -> None:
+    """What asks nothing of an integration costs no memory, and may be asked again."""
+    service.plan = [DeliveryResult.skipped("not for us")]
+
+    result = await dispatcher.once(service, ask(service), MINUTE)
+
+    assert result.outcome is Outcome.SKIPPED
+    assert (await dispatcher.once(service, ask(service), MINUTE)).outcome is Outcome.DELIVERED
+
+
+async def test_a_worker_that_lost_the_delivery_may_not_act(
+    bus: EventBus, dispatcher: Dispatcher, service: Service
+) -> None:
+    """The intent is fenced: no call leaves."""
+    event = catalog.event(VmCreated(vm_id="1"))
+    await bus.declare("service", ("vm.*",))
+    await bus.publish(event)
+    stale = Attempt("service", "1-1", "somebody", 1, 1, 1)
+
+    with pytest.raises(TryLater) as told:
+        await dispatcher.deliver("service", service, "default", event, stale, MINUTE)
+
+    assert not told.value.counts
+    assert service.effects == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "counts", "pause"),
+    [
+        (RateLimited("x", retry_after=MINUTE), TryLater, False, True),
+        (AuthFailed("x"), TryLater, False, True),
+        (NotReady("x", retry_after=MINUTE), TryLater, True, False),
+        (Unreachable("x"), TryLater, True, False),
+        (ServiceFault("x"), TryLater, True, False),
+        (OutcomeUnknown("x"), TryLater, True, False),
+        (RuntimeError("a bug"), TryLater, True, False),
+        (Rejected("x"), Refused, None, None),
+        (Misconfigured("x"), Refused, None, None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_each_error_has_its_verdict(
+    bus: EventBus,
+    dispatcher: Dispatcher,
+    service: Service,
+    fault: Exception,
+    verdict: type[Exception],
+    counts: bool | None,
+    pause: bool | None,
+) -> None:
+    """What the bus does with a delivery is decided here, in one table."""
+    service.plan = [fault]
+    seen: list[Exception] = []
+    done = asyncio.Event()
+
+    async def handle(event: Event[Any], attempt: Attempt) -> None:
+        try:
+            await dispatcher.deliver("service", service, "default", event, attempt, MINUTE)
+        except (TryLater, Refused) as error:
+            seen.append(error)
+        done.set()
+
+    await bus.subscribe("vm.*", handle, group="service")
+    await bus.publish(VmCreated(vm_id="1"))
+    running = asyncio.create_task(bus.run())
+    async with asyncio.timeout(10):
+        await done.wait()
+    bus.stop()
+    await running
+
+    (error,) = seen
+    assert isinstance(error, verdict)
+    if isinstance(error, TryLater):
+        assert (error.counts, error.pause) == (counts, pause)
+        assert error.after == (AUTH_PAUSE if isinstance(fault, AuthFailed) else getattr(fault, "retry_after", None))
