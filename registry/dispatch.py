@@ -11,12 +11,12 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from pydantic import BaseModel
 
-from eventbus import Attempt, Event, Refused, TryLater
+from eventbus import Attempt, Event, EventBusError, Refused, TryLater, Unavailable
 from eventbus.ledger import Entry, Ledger, Permission
 from integrations.base import Artifact, Delivery, DeliveryResult, Integration, Notification, Outcome, Reconciles
 from integrations.errors import (
@@ -36,11 +36,12 @@ AUTH_PAUSE = timedelta(seconds=60)
 """How long a group waits after its credentials were refused, before one more try."""
 
 _SURELY_NOT_DONE = (NotReady, RateLimited, Unreachable, Rejected, AuthFailed, Misconfigured)
-_FINAL = (Rejected, Misconfigured)
 
 _log = structlog.get_logger("delivery")
 
 What = Event[Any] | Notification | Artifact
+
+T = TypeVar("T")
 
 
 class Busy(Exception):
@@ -128,11 +129,11 @@ class Dispatcher:
 
     async def _found_or_made(self, adapter: Integration[Any], action: Action, entry: Entry) -> DeliveryResult:
         if entry.permission is Permission.UNKNOWN and isinstance(adapter, Reconciles):
-            found = await self._look_up(adapter, action)
+            found = await contained(self._look_up(adapter, action))
             if found is not None:
                 return DeliveryResult(Outcome.DUPLICATE, found.reference, found.url, "found at the service")
         with self._metrics.request(action.integration, action.method):
-            return await action.call()
+            return await contained(action.call())
 
     async def _look_up(self, adapter: Reconciles, action: Action) -> DeliveryResult | None:
         try:
@@ -157,6 +158,14 @@ class Dispatcher:
                 raise Rejected(result.detail or "the service refused")
 
 
+async def contained(call: Awaitable[T]) -> T:
+    """A call into an adapter. One that tries to end the program has a fault like any other; ours goes on."""
+    try:
+        return await call
+    except SystemExit as error:
+        raise RuntimeError(f"it tried to end the program with SystemExit({error.code!r})") from error
+
+
 def describe(error: BaseException) -> str:
     """One line for people: what went wrong, in our words where it is one of ours."""
     if isinstance(error, IntegrationError):
@@ -165,7 +174,7 @@ def describe(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, TryLater | Refused):
         return error.reason
-    if isinstance(error, Busy | KeyReused):
+    if isinstance(error, Busy | KeyReused | EventBusError):
         return str(error)
     return f"a fault in the adapter: {type(error).__name__}: {error}"
 
@@ -175,7 +184,7 @@ def _verdict(error: Exception) -> Exception:
     text = describe(error)
     if isinstance(error, TryLater | Refused):
         return error
-    if isinstance(error, _FINAL | KeyReused):
+    if isinstance(error, Rejected | Misconfigured | KeyReused):
         return Refused(text)
     if isinstance(error, RateLimited):
         return TryLater(text, after=error.retry_after, counts=False, pause=True)
@@ -183,7 +192,7 @@ def _verdict(error: Exception) -> Exception:
         return TryLater(text, after=AUTH_PAUSE, counts=False, pause=True)
     if isinstance(error, NotReady | Unreachable | ServiceFault | OutcomeUnknown):
         return TryLater(text, after=error.retry_after)
-    return TryLater(text)
+    return TryLater(text, counts=not isinstance(error, Unavailable))  # Redis away: not this delivery's doing
 
 
 def _content(action: Action) -> bytes:

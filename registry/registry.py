@@ -7,6 +7,7 @@ An account that can't be initialised keeps its place: its events wait, it is tri
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,16 +17,20 @@ from typing import Any
 import structlog
 from pydantic import BaseModel
 
-from eventbus import Attempt, Event, EventBus, EventBusError, Options
+from eventbus import Attempt, Event, EventBus, EventBusError, Options, Unavailable
+from eventbus.pattern import check_pattern, check_topic
 from integrations.base import Artifact, Context, DeliveryResult, Health, Integration, Notification, Subscribes, Target
-from integrations.errors import IntegrationError, Rejected
+from integrations.errors import IntegrationError, NotReady
 from integrations.http import Http
 from registry.condition import Condition
-from registry.dispatch import Action, Dispatcher, describe
+from registry.dispatch import Action, Dispatcher, contained, describe
 from registry.metrics import Metrics
 
 HEALTH_SECONDS = 5.0
+START_SECONDS = 5.0
+"""What `initialize` gets at the start, while the other integrations wait for it."""
 INITIALIZE_SECONDS = 30.0
+"""What it gets when it is tried again; then nobody waits."""
 RETRY_SECONDS = 15.0
 
 _log = structlog.get_logger("registry")
@@ -57,9 +62,10 @@ class Account:
     fault: str | None = "not started"
 
     def targets(self) -> list[tuple[str, Target]]:
-        """Its targets, each with the name of its group."""
-        if self.fault is None and isinstance(self.adapter, Subscribes):
-            return [(f"{self.name}.{target.name}", target) for target in self.adapter.targets()]
+        """Its targets, each with the name of its group. None for an adapter that names its own and is not ready."""
+        if isinstance(self.adapter, Subscribes):
+            named = self.adapter.targets() if self.fault is None else ()
+            return [(f"{self.name}.{target.name}", target) for target in named]
         topics = self.topics or self.adapter.manifest.handles
         return [(self.name, Target("default", topics))] if topics else []
 
@@ -98,8 +104,13 @@ class Registry:
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Initialise every account, together. A failing one is told, kept and tried again; it stops nobody."""
-        await asyncio.gather(*(self._start(account) for account in self))
+        """Initialise every account, together, and subscribe them. A failing one is told, kept and tried again.
+
+        A Redis that is away is waited for.
+        """
+        await asyncio.gather(*(self._initialize(account, START_SECONDS) for account in self))
+        for account in self:
+            await self._start(account)
 
     async def stop(self) -> None:
         """Close every account."""
@@ -109,7 +120,6 @@ class Registry:
         await asyncio.gather(*(self._close(account) for account in self))
 
     async def _start(self, account: Account) -> None:
-        await self._initialize(account)
         if account.fault is None:
             await self._subscribe(account)
             return
@@ -117,9 +127,9 @@ class Registry:
         if self._serve:
             for group, target in account.targets():
                 await self._declare(account, group, target)
-            self._retries.add(asyncio.create_task(self._keep_trying(account), name=f"initialize {account.name}"))
+        self._retries.add(asyncio.create_task(self._keep_trying(account), name=f"initialize {account.name}"))
 
-    async def _initialize(self, account: Account) -> None:
+    async def _initialize(self, account: Account, seconds: float) -> None:
         context = Context(
             name=account.name,
             config=account.config,
@@ -129,18 +139,24 @@ class Registry:
             components=self.health,
         )
         try:
-            async with asyncio.timeout(INITIALIZE_SECONDS):
-                await account.adapter.initialize(context)
+            async with asyncio.timeout(seconds):
+                await contained(account.adapter.initialize(context))
+            account.fault = None
+            for group, target in account.targets():
+                check_topic(group)
+                for pattern in target.topics:
+                    check_pattern(pattern)
+        except TimeoutError:
+            account.fault = f"initialize did not end within {seconds:g} s"
+            await context.http.close()
         except Exception as error:  # noqa: BLE001  an adapter may raise anything; it must not stop the others
             account.fault = describe(error)
             await context.http.close()
-        else:
-            account.fault = None
 
     async def _keep_trying(self, account: Account) -> None:
         while account.fault is not None:
             await asyncio.sleep(RETRY_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311  jitter
-            await self._initialize(account)
+            await self._initialize(account, INITIALIZE_SECONDS)
         _log.info("ready", integration=account.name)
         await self._subscribe(account)
 
@@ -148,12 +164,17 @@ class Registry:
         if not self._serve:
             return
         for group, target in account.targets():
-            await self._declare(account, group, target)
+            await self._subscribe_target(account, group, target)
 
-            async def handle(event: Event[Any], attempt: Attempt, target: str = target.name) -> None:
-                await self._deliver(account, target, event, attempt)
+    async def _subscribe_target(self, account: Account, group: str, target: Target) -> None:
+        async def handle(event: Event[Any], attempt: Attempt) -> None:
+            await self._deliver(account, target.name, event, attempt)
 
-            await self._bus.subscribe(target.topics, handle, group=group, options=account.options)
+        while True:
+            await self._declare(account, group, target)  # waits for Redis
+            with contextlib.suppress(Unavailable):  # it went away in between
+                await self._bus.subscribe(target.topics, handle, group=group, options=account.options)
+                return
 
     async def _declare(self, account: Account, group: str, target: Target) -> None:
         await self._bus.declare(group, target.topics, from_now=account.options.from_now)
@@ -161,7 +182,7 @@ class Registry:
     async def _close(self, account: Account) -> None:
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                await account.adapter.close()
+                await contained(account.adapter.close())
         except Exception as error:  # noqa: BLE001  the same
             _log.warning("did not close cleanly", integration=account.name, fault=describe(error))
         context = getattr(account.adapter, "context", None)
@@ -202,7 +223,7 @@ class Registry:
     def _ready(self, name: str) -> Account:
         account = self.get(name)
         if account.fault is not None:
-            raise Rejected(f"{name} is not ready: {account.fault}")
+            raise NotReady(f"{name} is not ready: {account.fault}")
         return account
 
     async def health(self) -> Mapping[str, Health]:
@@ -223,7 +244,7 @@ class Registry:
             return Health("unhealthy", account.fault)
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                return await account.adapter.health()
+                return await contained(account.adapter.health())
         except TimeoutError:
             return Health("unhealthy", f"no answer within {HEALTH_SECONDS:g} s")
         except IntegrationError as error:

@@ -43,7 +43,7 @@ def publish(
     path: Path | None,
     url: str | None,
 ) -> None:
-    """Publish one event; its data is JSON, or - to read it from standard input."""
+    """Publish one event. Its data is JSON, or - to read it from standard input."""
     address = bus_address(path, url)
     body = _read_object(data)
     given = {"key": key, "idempotency_key": idempotency_key, "source": source, "subject": subject}
@@ -71,7 +71,7 @@ def publish(
 
 def _read_object(text: str) -> dict[str, Any]:
     try:
-        body = json.loads(sys.stdin.read() if text == "-" else text)
+        body = json.loads(sys.stdin.buffer.read() if text == "-" else text)
     except (ValueError, RecursionError) as error:
         fail(f"the data is not JSON: {error}", USAGE)
     if not isinstance(body, dict):
@@ -100,7 +100,7 @@ Examples:
 @json_option
 @settings_options
 def listen(patterns: tuple[str, ...], count: int | None, as_json: bool, path: Path | None, url: str | None) -> None:
-    """Watch events as they are published, from now on, until Ctrl-C.
+    """Watch events as they are published, until Ctrl-C.
 
     In a pattern * stands for one segment and a last > for all that follow. With --json each event is one line of
     CloudEvents 1.0.
@@ -142,7 +142,7 @@ def _cell(value: Any) -> str:
 @click.argument("topic", required=False)
 @json_option
 def topics(topic: str | None, as_json: bool) -> None:
-    """The catalogue of topics; with a TOPIC its fields and an example."""
+    """The catalogue of topics. With a TOPIC: its fields and an example."""
     load_foreign_topics()
     if topic is None:
         classes = list(catalog)

@@ -19,10 +19,10 @@ from service.wiring import open_runtime
 
 @click.group()
 def integrations() -> None:
-    """What is connected: list it, ask how it is, send a message by hand."""
+    """What is connected. List it, ask how it is, send a message by hand."""
 
 
-@integrations.command("list")
+@integrations.command("list", epilog="\b\nExample:\n  eventbus integrations list --config config/production.yaml")
 @json_option
 @settings_options
 def list_(as_json: bool, path: Path | None, url: str | None) -> None:
@@ -65,7 +65,7 @@ def _facts(entry: Adapter | None) -> dict[str, str]:
     }
 
 
-@integrations.command()
+@integrations.command(epilog="\b\nExample:\n  eventbus integrations health --config config/production.yaml")
 @json_option
 @settings_options
 def health(as_json: bool, path: Path | None, url: str | None) -> None:

@@ -39,13 +39,14 @@ def gateway(path: Path | None, url: str | None) -> None:
     run(run_gateway(settings))
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  eventbus demo\n  eventbus demo --keep")
 @click.option("--keep", is_flag=True, help="Leave everything running afterwards, to play with; Ctrl-C ends it.")
 def demo(keep: bool) -> None:
-    """Show the whole journey on this machine: Redis, worker, gateway, stand-ins of Slack, GitHub and a receiver.
+    """Show the whole journey on this machine.
 
-    Publishes events, receives a signed GitHub webhook and a Slack command, kills the worker in the middle, and shows
-    what each integration did. Exit code 1 when anything did not arrive once.
+    Starts Redis, a worker, a gateway, and stand-ins of Slack, GitHub and a receiver. Publishes events, receives a
+    signed GitHub webhook and a Slack command, kills the worker in the middle, and shows what each integration did. Exit
+    code 1 when anything did not arrive once.
     """
     from service.demo import run_demo
 
