@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import redis.asyncio
 
@@ -18,7 +20,7 @@ GROUP = "g"
 BATCH = 200
 
 
-async def publish(client: redis.asyncio.Redis, events: list[Event]) -> float:
+async def publish(client: redis.asyncio.Redis, events: Sequence[Event[Any]]) -> float:
     """Pipelined XADD, 200 a round trip; events per second."""
     started = time.perf_counter()
     for start in range(0, len(events), BATCH):
@@ -29,7 +31,7 @@ async def publish(client: redis.asyncio.Redis, events: list[Event]) -> float:
     return len(events) / (time.perf_counter() - started)
 
 
-async def publish_one_by_one(client: redis.asyncio.Redis, events: list[Event]) -> float:
+async def publish_one_by_one(client: redis.asyncio.Redis, events: Sequence[Event[Any]]) -> float:
     """One awaited XADD after another; events per second."""
     started = time.perf_counter()
     for event in events:
@@ -42,7 +44,8 @@ async def drain(client: redis.asyncio.Redis, count: int) -> float:
     await client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
     started, done = time.perf_counter(), 0
     while done < count:
-        ((_, entries),) = await client.xreadgroup(GROUP, "me", {STREAM: ">"}, count=BATCH)
+        reply: Any = await client.xreadgroup(GROUP, "me", {STREAM: ">"}, count=BATCH)
+        ((_, entries),) = reply
         for _, fields in entries:
             decode(fields[b"t"].decode(), fields[b"e"])
         await client.xack(STREAM, GROUP, *(entry_id for entry_id, _ in entries))
@@ -50,7 +53,7 @@ async def drain(client: redis.asyncio.Redis, count: int) -> float:
     return done / (time.perf_counter() - started)
 
 
-async def latency(client: redis.asyncio.Redis, make: list[Event], per_second: int) -> list[float]:
+async def latency(client: redis.asyncio.Redis, make: Sequence[Event[Any]], per_second: int) -> list[float]:
     """Milliseconds from before XADD until the reader has validated, at a steady rate."""
     await client.xgroup_create(STREAM, GROUP, "$", mkstream=True)
     sent: dict[str, float] = {}
@@ -58,7 +61,8 @@ async def latency(client: redis.asyncio.Redis, make: list[Event], per_second: in
 
     async def read() -> None:
         while len(seen) < len(make):
-            for _, entries in await client.xreadgroup(GROUP, "me", {STREAM: ">"}, count=BATCH, block=1000) or ():
+            reply: Any = await client.xreadgroup(GROUP, "me", {STREAM: ">"}, count=BATCH, block=1000)
+            for _, entries in reply or ():
                 for entry_id, fields in entries:
                     event = decode(fields[b"t"].decode(), fields[b"e"])
                     seen.append((time.perf_counter() - sent[event.id]) * 1000)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from eventbus import Event, EventBus
 
 LONG = timedelta(minutes=10)
 
 
-async def publish_many(bus: EventBus, events: list[Event]) -> float:
+async def publish_many(bus: EventBus, events: Sequence[Event[Any]]) -> float:
     """One call; events per second."""
     started = time.perf_counter()
     await bus.publish_many(events)
     return len(events) / (time.perf_counter() - started)
 
 
-async def publish_concurrently(bus: EventBus, events: list[Event], at_once: int = 200) -> float:
+async def publish_concurrently(bus: EventBus, events: Sequence[Event[Any]], at_once: int = 200) -> float:
     """200 tasks, each awaiting one publish after another; events per second."""
     waiting = iter(events)
 
@@ -31,7 +33,7 @@ async def publish_concurrently(bus: EventBus, events: list[Event], at_once: int 
     return len(events) / (time.perf_counter() - started)
 
 
-async def publish_one_by_one(bus: EventBus, events: list[Event]) -> float:
+async def publish_one_by_one(bus: EventBus, events: Sequence[Event[Any]]) -> float:
     """One awaited publish after another; events per second."""
     started = time.perf_counter()
     for event in events:
@@ -43,7 +45,7 @@ async def drain(bus: EventBus, pattern: str, group: str, count: int) -> float:
     """A handler that does nothing; events per second, from the start of serving until all are settled."""
     done = 0
 
-    async def handle(event: Event) -> None:
+    async def handle(event: Event[Any]) -> None:
         nonlocal done
         done += 1
 
@@ -57,13 +59,13 @@ async def drain(bus: EventBus, pattern: str, group: str, count: int) -> float:
     return done / took
 
 
-async def latency(bus: EventBus, make: list[Event], per_second: int, group: str) -> list[float]:
+async def latency(bus: EventBus, make: Sequence[Event[Any]], per_second: int, group: str) -> list[float]:
     """Milliseconds from before publish until the handler is called, at a steady rate."""
     sent: dict[str, float] = {}
     seen: list[float] = []
     finished = asyncio.Event()
 
-    async def handle(event: Event) -> None:
+    async def handle(event: Event[Any]) -> None:
         seen.append((time.perf_counter() - sent[event.id]) * 1000)
         if len(seen) == len(make):
             finished.set()

@@ -29,8 +29,6 @@ from eventbus import EventBus
 from eventbus.codec import encode
 from eventbus.redis.embedded import open_embedded
 
-Row = tuple[str, list[float], list[float], str]
-
 
 async def measure(events: int, rounds: int, progress: Progress) -> dict[str, dict[str, list[float]]]:
     """Every figure of every round, by name and side."""
@@ -96,7 +94,7 @@ async def memory(events: int) -> tuple[float, float, float]:
     return before, after, used
 
 
-def show(found: dict[str, dict[str, list[float]]], rounds: int) -> Table:
+def show(found: dict[str, dict[str, list[float]]]) -> Table:
     """Medians and the ratio bus / hand."""
     table = Table("work", "by hand", "the bus", "ratio", title="Higher is better, but for latency")
     for name, sides in found.items():
@@ -107,7 +105,9 @@ def show(found: dict[str, dict[str, list[float]]], rounds: int) -> Table:
             continue
         base = sides.get("hand") or found[_base(name)]["hand"]
         ratio = statistics.median(b / h for b, h in zip(sides["bus"], base, strict=True))
-        table.add_row(name, f"{statistics.median(base):,.0f}/s", f"{statistics.median(sides['bus']):,.0f}/s", f"{ratio:.2f}")
+        table.add_row(
+            name, f"{statistics.median(base):,.0f}/s", f"{statistics.median(sides['bus']):,.0f}/s", f"{ratio:.2f}"
+        )
     return table
 
 
@@ -137,7 +137,7 @@ def main() -> None:
     before, after, each = asyncio.run(memory(given.memory_events))
     with Progress(console=console, transient=True) as progress:
         found = asyncio.run(measure(given.events, given.rounds, progress))
-    console.print(show(found, given.rounds))
+    console.print(show(found))
     console.print(
         f"draining {given.memory_events:,} events: peak memory of the process {before:.0f} MiB before, "
         f"{after:.0f} MiB after; {each:.0f} bytes an event in Redis, its idempotency key included"

@@ -239,7 +239,8 @@ class EventBus:
             return
         options = subscription.options
         await self._shard.declare(subscription.group, subscription.patterns, from_now=options.from_now)
-        if self._serving and subscription.id in self._subscriptions:
+        is_known = subscription.id in self._subscriptions  # `declare` begins what nobody serves here
+        if self._serving and is_known and subscription.id not in self._consumers:
             self._serve(subscription)
 
     # -- serving ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import structlog
 from pydantic import BaseModel
 
 from eventbus import Attempt, Event, EventBus, EventBusError, Options, Unavailable
-from eventbus.pattern import check_pattern, check_topic
+from eventbus.pattern import check_pattern, check_topic, matches_any
 from integrations.base import Artifact, Context, DeliveryResult, Health, Integration, Notification, Subscribes, Target
 from integrations.errors import IntegrationError, NotReady
 from integrations.http import Http
@@ -168,7 +168,8 @@ class Registry:
 
     async def _subscribe_target(self, account: Account, group: str, target: Target) -> None:
         async def handle(event: Event[Any], attempt: Attempt) -> None:
-            await self._deliver(account, target.name, event, attempt)
+            if account.topics is None or matches_any(account.topics, event.topic):  # narrows targets of its own, too
+                await self._deliver(account, target.name, event, attempt)
 
         while True:
             await self._declare(account, group, target)  # waits for Redis

@@ -11,9 +11,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from eventbus import Backoff, EventBus, Options
+from pydantic import BaseModel
+
+from eventbus import Backoff, Event, EventBus, Options
+from integrations.base import Context, Delivery, DeliveryResult, Health, Integration, Manifest
+from integrations.errors import Misconfigured
 from registry.discovery import Adapter, discover
+from registry.dispatch import describe
 from registry.metrics import Metrics
 from registry.registry import Account, Registry
 from registry.settings import IntegrationSettings, Settings, default_settings, load
@@ -62,13 +68,37 @@ async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runt
             await registry.stop()
 
 
+class _Unusable(Integration[BaseModel]):
+    """In the place of an adapter that can't even be made: not ready, with the reason, while the others work."""
+
+    def __init__(self, manifest: Manifest, reason: str) -> None:
+        self.manifest = manifest  # type: ignore[misc]  # one class for every adapter, so not a class variable
+        self._reason = reason
+
+    async def initialize(self, context: Context[BaseModel]) -> None:
+        raise Misconfigured(self._reason)
+
+    async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
+        raise Misconfigured(self._reason)
+
+    async def health(self) -> Health:
+        return Health("unhealthy", self._reason)
+
+
+def _made(adapter: type[Integration[Any]]) -> Integration[Any]:
+    try:
+        return adapter()
+    except Exception as error:  # noqa: BLE001  an adapter may raise anything; it must not stop the others
+        return _Unusable(adapter.manifest, f"{adapter.__name__}() failed: {describe(error)}")
+
+
 def _account(name: str, section: IntegrationSettings, adapter: Adapter, settings: Settings) -> Account:
     if adapter.integration is None or section.config is None:
         raise TypeError(f"{name} was not checked: {adapter.reason}")
     worker = settings.worker
     return Account(
         name=name,
-        adapter=adapter.integration(),
+        adapter=_made(adapter.integration),
         config=section.config,
         topics=section.topics,
         timeout=timedelta(seconds=section.timeout),
