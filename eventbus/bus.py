@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,7 +13,6 @@ import structlog
 from eventbus.backoff import RECONNECT
 from eventbus.catalog import catalog
 from eventbus.codec import decode
-from eventbus.consumer import Consumer
 from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
 from eventbus.event import Event
 from eventbus.ledger import KEEP, Ledger
@@ -29,9 +25,9 @@ from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Backlog, Buried, Letter, Shard, Stored, Taken
 from eventbus.redis.signals import Signals
 from eventbus.redis.table import Table
+from eventbus.serving import Serving
 from eventbus.subscription import Handler, Options, Subscription, is_quiet
 from eventbus.topics.delivery import DeliveryDeadLettered
-from eventbus.upkeep import Upkeep
 
 REMEMBER = timedelta(hours=24)
 LEASE = timedelta(seconds=30)
@@ -67,27 +63,20 @@ class EventBus:
         self._connection = connection
         self._shard = Shard(connection, keys)
         self._publisher = Publisher(self._shard, timeout=publish_timeout)
-        self._lease = lease
         self._observer = observer or Observer()
-        self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._live = LiveFeed(self._shard)
         self._live.attach(Signals(connection, keys.live, self._live.heard, back=lambda: None))
-        self._bell = Signals(connection, keys.bell, self._rung, back=self._ring_all)
         self._subscriptions: dict[str, Subscription] = {}
-        self._consumers: dict[str, Consumer] = {}
-        self._suspect_turn = asyncio.Lock()
-        self._upkeep = Upkeep(
+        self._serving = Serving(
+            connection,
             self._shard,
-            self._name,
-            lambda: [s for s in self._subscriptions.values() if s.id in self._consumers],
             lease=lease,
             sweep_every=sweep_every,
             retention=retention,
-            on_poison=self._poisoned,
+            observer=self._observer,
+            dead=self._announce_dead,
         )
-        self._serving = False
         self._stop = asyncio.Event()
-        self._fault: BaseException | None = None
         self.ledger = Ledger(connection, keys, keep=ledger_keep)
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -123,7 +112,7 @@ class EventBus:
 
     async def close(self, *, grace: timedelta = timedelta(seconds=5)) -> None:
         """Stop serving, send what is under way, let go of Redis."""
-        await self._end_serving(grace)
+        await self._serving.end(grace)
         await self._live.close()
         await self._publisher.flush()
         await self._connection.close()
@@ -214,9 +203,7 @@ class EventBus:
         subscription = self._subscriptions.pop(subscription_id, None)
         if subscription is None:
             raise KeyError(subscription_id)
-        consumer = self._consumers.pop(subscription_id, None)
-        if consumer is not None:
-            await consumer.stop(grace)
+        await self._serving.remove(subscription_id, grace)
         await self._live.remove(subscription_id)
 
     def listen(self, *patterns: str) -> Listening:
@@ -239,9 +226,8 @@ class EventBus:
             return
         options = subscription.options
         await self._shard.declare(subscription.group, subscription.patterns, from_now=options.from_now)
-        is_known = subscription.id in self._subscriptions  # `declare` begins what nobody serves here
-        if self._serving and is_known and subscription.id not in self._consumers:
-            self._serve(subscription)
+        if self._serving.is_on and subscription.id in self._subscriptions:  # `declare` begins what nobody serves here
+            self._serving.add(subscription)
 
     # -- serving ---------------------------------------------------------------------------------------------------
 
@@ -251,12 +237,16 @@ class EventBus:
         A Redis that is away at the start is waited for.
         """
         self._stop.clear()
+        ends = [asyncio.create_task(event.wait()) for event in (self._stop, self._serving.broken)]
         try:
             await self._start_serving()
-            await self._stop.wait()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._end_serving(grace)
-        self._raise_fault()
+            for task in ends:
+                task.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+            await self._serving.end(grace)
+        self._serving.raise_fault()
 
     def stop(self) -> None:
         """Make `run` end."""
@@ -270,11 +260,11 @@ class EventBus:
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 await self._start_serving()
-                while not await self._is_idle() and self._fault is None:  # noqa: ASYNC110  the state is in Redis
+                while not (await self._is_idle() or self._serving.broken.is_set()):  # noqa: ASYNC110  it is Redis' state
                     await asyncio.sleep(IDLE_POLL_SECONDS)
         finally:
-            await self._end_serving(timedelta(seconds=5))
-        self._raise_fault()
+            await self._serving.end(timedelta(seconds=5))
+        self._serving.raise_fault()
 
     async def backlog(self, group: str) -> Backlog | None:
         """How a durable group stands; None when it was never declared."""
@@ -288,17 +278,6 @@ class EventBus:
         """A small durable table of JSON values under this name."""
         return Table(self._connection, self._shard.keys, name)
 
-    def _broke(self, fault: BaseException) -> None:
-        """A task of a consumer ended by a fault of ours: stop, and let `run` raise it."""
-        _log.critical("serving ends: a fault in the bus", error=f"{type(fault).__name__}: {fault}")
-        self._fault = self._fault or fault
-        self._stop.set()
-
-    def _raise_fault(self) -> None:
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            raise fault
-
     async def _is_idle(self) -> bool:
         for subscription in self._subscriptions.values():
             if subscription.group is None:
@@ -306,15 +285,12 @@ class EventBus:
             backlog = await self._shard.backlog(subscription.group)
             if backlog is None or not backlog.is_empty:
                 return False
-        return not any(consumer.holds for consumer in self._consumers.values())
+        return self._serving.holds == 0
 
     async def _start_serving(self) -> None:
-        self._serving = True
-        await self._bell.start()
-        self._upkeep.start()
+        await self._serving.begin()
         for subscription in list(self._subscriptions.values()):
-            if subscription.id not in self._consumers:
-                await self._patiently(lambda s=subscription: self._begin(s))  # type: ignore[misc]
+            await self._patiently(lambda s=subscription: self._begin(s))  # type: ignore[misc]
 
     async def _patiently(self, call: Callable[[], Awaitable[None]]) -> None:
         attempt = 0
@@ -329,46 +305,7 @@ class EventBus:
             else:
                 return
 
-    def _serve(self, subscription: Subscription) -> None:
-        consumer = self._consumers[subscription.id] = Consumer(
-            self._shard,
-            subscription,
-            self._name,
-            lease=self._lease,
-            suspect_turn=self._suspect_turn,
-            buried=lambda taken, reason, error, attempts: self._announce_dead(
-                str(subscription.group), taken, reason, error, attempts
-            ),
-            observer=self._observer,
-            failed=self._broke,
-        )
-        consumer.start()
-
-    async def _end_serving(self, grace: timedelta) -> None:
-        if not self._serving:
-            return
-        self._serving = False
-        consumers, self._consumers = list(self._consumers.values()), {}
-        await asyncio.gather(*(consumer.stop(grace) for consumer in consumers))
-        await self._upkeep.stop()
-        await self._bell.stop()
-
-    async def _rung(self, message: bytes) -> None:
-        group = message.decode()
-        for consumer in self._consumers.values():
-            if not group or consumer.group == group:
-                consumer.ring()
-
-    def _ring_all(self) -> None:
-        for consumer in self._consumers.values():
-            consumer.ring()
-
     # -- dead letters ----------------------------------------------------------------------------------------------
-
-    async def _poisoned(self, subscription: Subscription, buried: Buried) -> None:
-        await self._announce_dead(
-            str(subscription.group), buried, "poison", "the process that handled it died", buried.crashes
-        )
 
     async def _announce_dead(self, group: str, dead: Taken | Buried, reason: str, error: str, attempts: int) -> None:
         if is_quiet(dead.topic):

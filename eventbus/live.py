@@ -107,7 +107,9 @@ class LiveFeed:
         return listener
 
     async def serve(self, subscription: Subscription) -> None:
-        """Call a handler for each event; its errors are logged, nothing is tried again."""
+        """Call a handler for each event; its errors are logged, nothing is tried again. Once is enough."""
+        if subscription.id in self._handlers:
+            return
         listener = await self.add(subscription.id, subscription.patterns)
         self._handlers[subscription.id] = asyncio.create_task(_serve(subscription, listener), name="live handler")
 
