@@ -18,6 +18,7 @@ from eventbus.pattern import check_topic, is_wildcard
 from eventbus.payload import Payload, forget, newest, versions_of
 
 MAX_REPORTED_FIELDS = 5
+MAX_PLACE = 200
 
 _untyped = TypeAdapter(dict[str, JsonValue])
 
@@ -100,7 +101,7 @@ class Catalog:
 def explain(error: ValidationError) -> str:
     """A validation error as one line that names each field, without the values (they may be secret)."""
     faults = [
-        f"{'.'.join(str(part) for part in fault['loc']) or 'data'}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+        f"{'.'.join(map(str, fault['loc']))[:MAX_PLACE] or 'data'}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
     ]
     more = len(faults) - MAX_REPORTED_FIELDS

@@ -7,6 +7,7 @@ release wrote.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,11 +32,17 @@ _EVENT_NAMES = {cloud: name for name, cloud in _CLOUD_NAMES.items()}
 
 
 def encode(event: Event[Any]) -> bytes:
-    """The event as it travels. Raises InvalidEvent when it is larger than MAX_EVENT_BYTES or is not JSON."""
+    """The event as it travels. Raises InvalidEvent when it is larger than MAX_EVENT_BYTES or is not JSON.
+
+    What is written can be read: NaN, nesting of 200 levels and numbers of thousands of digits are refused here.
+    """
     try:
         wire = event.model_dump_json(exclude=_absent(event)).encode()
+        from_json(wire, allow_inf_nan=False)
     except ValueError as error:  # pydantic's serialisation errors, lone surrogates among them
-        raise InvalidEvent(f"{event.topic}: can't be written as JSON: {error}") from None
+        raise InvalidEvent(
+            f"{event.topic}: can't be written as JSON (no NaN, fewer than 200 levels): {error}"
+        ) from None
     if len(wire) > MAX_EVENT_BYTES:
         raise InvalidEvent(
             f"{event.topic}: the event has {len(wire):,} bytes, {MAX_EVENT_BYTES:,} is the limit: "
@@ -52,9 +59,10 @@ def decode(topic: str, wire: bytes | str) -> Event[Any]:
     try:
         cls, steps = catalog.typed(topic, 1)
         if not steps:
-            event = cls.model_validate_json(wire)
-            if event.version == 1:
-                return event
+            with suppress(ValidationError):  # a newer version's data need not fit: see below which version it is
+                event = cls.model_validate_json(wire)
+                if event.version == 1:
+                    return event
         raw = from_json(wire)
         cls, steps = catalog.typed(topic, raw.get("version", 1))
         for step in steps:
@@ -93,10 +101,15 @@ def to_cloudevent(event: Event[Any]) -> dict[str, Any]:
 def from_cloudevent(cloud: Any) -> Event[Any]:
     """Read a CloudEvents 1.0 JSON object. Raises InvalidEvent naming what is missing or does not fit.
 
-    Extension attributes that we have no field for are refused, not dropped.
+    Extension attributes that we have no field for are refused, not dropped. An attribute that is null counts as absent
+    (JSON event format 1.0.2, section 2.2).
     """
     if not isinstance(cloud, dict):
         raise InvalidEvent("a CloudEvent is a JSON object")
+    cloud = {str(name): value for name, value in cloud.items() if value is not None}
+    strange = sorted(cloud.keys() & _CLOUD_NAMES.keys())  # our own names mean something else to whoever wrote them
+    if strange:
+        raise InvalidEvent(f"{', '.join(strange)}: not attributes we know")
     if cloud.get("specversion") != "1.0":
         raise InvalidEvent(f"specversion: only 1.0 is understood, not {str(cloud.get('specversion'))[:20]!r}")
     if "data_base64" in cloud:
@@ -104,7 +117,7 @@ def from_cloudevent(cloud: Any) -> Event[Any]:
     content_type = cloud.get("datacontenttype", "application/json")
     if not isinstance(content_type, str) or content_type.split(";")[0].strip().lower() != "application/json":
         raise InvalidEvent(f"datacontenttype: only application/json is understood, not {str(content_type)[:80]!r}")
-    fields = {_EVENT_NAMES.get(str(name), str(name)): value for name, value in cloud.items()}
+    fields = {_EVENT_NAMES.get(name, name): value for name, value in cloud.items()}
     for name in ("specversion", "datacontenttype"):
         fields.pop(name, None)
     missing = [name for name in ("id", "source", "type") if name not in cloud]

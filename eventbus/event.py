@@ -60,7 +60,7 @@ class Event(BaseModel, Generic[P]):
     version          of the payload
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     id: Short = Field(default_factory=new_id)
     topic: Topic

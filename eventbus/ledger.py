@@ -44,6 +44,7 @@ class Entry:
     result: dict[str, Any] | None
     row: str
     who: str
+    fingerprint: str
 
 
 class Ledger:
@@ -68,7 +69,7 @@ class Ledger:
             "intend", names, [fingerprint, who, int(ABANDONED.total_seconds() * 1000), *fence]
         )
         found = reply[1] if len(reply) > 1 else None
-        return Entry(Permission(reply[0].decode()), json.loads(found) if found else None, row, who)
+        return Entry(Permission(reply[0].decode()), json.loads(found) if found else None, row, who, fingerprint)
 
     async def done(self, entry: Entry, result: dict[str, Any]) -> None:
         """The action happened, with this result."""
@@ -88,7 +89,9 @@ class Ledger:
     async def _conclude(self, entry: Entry, state: str, result: str) -> None:
         for last in (False, True):  # one lost reply is bridged; the write is the same however often it is made
             try:
-                await self._connection.run("conclude", [entry.row], [entry.who, state, result, self._keep_ms])
+                await self._connection.run(
+                    "conclude", [entry.row], [entry.who, state, result, self._keep_ms, entry.fingerprint]
+                )
             except OutcomeUnknown:
                 if last:
                     raise

@@ -26,7 +26,7 @@ class Payload(BaseModel):
     names no topic.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", ser_json_timedelta="float")
+    model_config = ConfigDict(frozen=True, extra="allow", ser_json_timedelta="float", ser_json_inf_nan="constants")
 
     __topic__: ClassVar[str]
     __key_field__: ClassVar[str | None] = None

@@ -43,6 +43,7 @@ class Receipt:
 
 def letter(event: Event[Any], remember: timedelta) -> Letter:
     """The event ready to be appended. Raises InvalidEvent when it can't be written."""
+    wire = encode(event)
     return Letter(
         event.topic,
         event.key,
@@ -50,7 +51,7 @@ def letter(event: Event[Any], remember: timedelta) -> Letter:
         event.idempotency_key,
         fingerprint(event),
         max(1, int(remember.total_seconds() * 1000)),
-        encode(event),
+        wire,
     )
 
 

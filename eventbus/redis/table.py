@@ -38,6 +38,7 @@ class Table:
             await self._connection.do("HSET", self._hash, name, text)
         else:
             await self._connection.do("SET", self._row(name), text, "PX", int(lifetime.total_seconds() * 1000))
+            await self._connection.do("HDEL", self._hash, name)  # where `get` looks first
 
     async def delete(self, name: str) -> None:
         """Forget a row."""

@@ -39,9 +39,11 @@ local function give(id, owner)
   redis.call('XCLAIM', LOG, GROUP, owner, 0, id, 'JUSTID')
 end
 
+-- One death may be anybody's fault; what was held at two stays a suspect until it is finished.
 local function make_ready(id)
   give(id, '~ready')
-  redis.call('RPUSH', READY, id)
+  local crashes = tonumber(redis.call('HGET', CRASHES, id) or 0)
+  redis.call('RPUSH', crashes > 1 and SUSPECTS or READY, id)
 end
 
 -- The lane of a finished delivery goes on: the one behind it may run. Returns 1 when there is one.

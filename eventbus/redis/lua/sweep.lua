@@ -3,6 +3,7 @@
 -- ARGV  bell, group, poison limit, 1 to keep order by key
 -- Returns {taken back, consumers forgotten, {id, crashes, topic, key, sequence, wire}... buried}. At most 100 a call and consumer.
 -- Only consumers that stopped beating are looked at: the three pseudo-consumers never beat and own no running work.
+if redis.call('EXISTS', LOG) == 0 then return {0, 0, {}} end
 local time, back, reaped, buried, woke = now(), 0, 0, {}, 0
 for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', LOG, GROUP)) do
   local name = c[2]
@@ -18,8 +19,7 @@ for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', LOG, GROUP)) do
         woke = woke + w
         buried[#buried+1] = {id, crashes, f[2], f[4], f[6], f[8]}
       else
-        give(id, '~ready')
-        redis.call('RPUSH', crashes > 1 and SUSPECTS or READY, id)   -- one death may be anybody's fault
+        make_ready(id)
         back = back + 1
       end
     end
