@@ -279,6 +279,8 @@ class EventBus:
         return Table(self._connection, self._shard.keys, name)
 
     async def _is_idle(self) -> bool:
+        if self._serving.holds:  # what is in hand may still publish: asked before and after the look at the groups
+            return False
         for subscription in self._subscriptions.values():
             if subscription.group is None:
                 continue

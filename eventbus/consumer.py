@@ -18,6 +18,7 @@ import structlog
 
 from eventbus.backoff import RECONNECT
 from eventbus.codec import decode
+from eventbus.ending import end
 from eventbus.errors import InvalidEvent, Misconfigured, Unavailable, UnknownVersion
 from eventbus.event import Event
 from eventbus.observer import Observer
@@ -105,6 +106,7 @@ class Consumer:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """None of the tasks ends by itself; one that does is a fault of ours, and the process must not go on half."""
+        self._room.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)
 
@@ -113,6 +115,7 @@ class Consumer:
 
         Afterwards this consumer holds nothing, unless Redis is away: then the lease runs out.
         """
+        deadline = asyncio.get_running_loop().time() + grace.total_seconds()
         self._stopping.set()
         self._bell.set()
         self._room.set()
@@ -123,21 +126,17 @@ class Consumer:
             waiting.append(self._queue.get_nowait())
             if waiting[-1].suspect:
                 self._suspect_turn.release()
-        deadline = asyncio.get_running_loop().time() + grace.total_seconds()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._hand_back(waiting)
                 await self._until(lambda: not self._held)
         for task in self._runners:
             task.cancel()
-        await asyncio.gather(*self._runners, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):  # a runner hands back what it had, which needs Redis
             async with asyncio.timeout(min(5.0, grace.total_seconds() + 1)):
-                await self._until(lambda: not self._held)
-        rest = [task for task in (self._reader, self._settler) if task is not None]
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+                await self._until(lambda: not self._held and all(task.done() for task in self._runners))
+        rest = [task for task in (self._reader, self._settler, *self._runners) if task is not None]
+        await end(rest)
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         while not reached():
@@ -234,8 +233,8 @@ class Consumer:
     # -- the runners -----------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        turn = 0
-        while True:
+        turn, me = 0, asyncio.current_task()
+        while me is None or not me.cancelling():  # a handler may have swallowed it
             taken = await self._queue.get()
             try:
                 await self._run_one(taken)
@@ -275,8 +274,13 @@ class Consumer:
         if limit is None:
             await self._subscription.call(*arguments)
             return
-        async with asyncio.timeout(limit.total_seconds()):
-            await self._subscription.call(*arguments)
+        try:
+            async with asyncio.timeout(limit.total_seconds()) as time_limit:
+                await self._subscription.call(*arguments)
+        except TimeoutError:
+            if time_limit.expired():
+                raise TimeoutError(f"no end after {limit.total_seconds():g} s") from None
+            raise  # the handler's own
 
     async def _decide(self, taken: Taken, error: Exception) -> str:
         """What becomes of a delivery whose attempt failed."""
@@ -290,8 +294,6 @@ class Consumer:
         if isinstance(error, Refused):
             return await self._bury(taken, "rejected", error.reason, attempts)
         text = str(error) if isinstance(error, TryLater) else f"{type(error).__name__}: {error}"
-        if isinstance(error, TimeoutError) and self._options.timeout is not None:
-            text = f"no end after {self._options.timeout.total_seconds():g} s"
         counts = error.counts if isinstance(error, TryLater) else True
         if counts and attempts >= self._options.max_attempts:
             return await self._bury(taken, "exhausted", text, attempts)
@@ -338,9 +340,11 @@ class Consumer:
                 attempts=attempts,
             )
         )
-        self._release([(taken.entry_id, taken.fence)], [ours])
-        if ours:
-            await self._buried(taken, reason, text, attempts)
+        try:
+            if ours:
+                await self._buried(taken, reason, text, attempts)
+        finally:  # afterwards: whoever waits for us to hold nothing waits for the announcement too
+            self._release([(taken.entry_id, taken.fence)], [ours])
         return "dead"
 
     def _lane(self, taken: Taken) -> str:

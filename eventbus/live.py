@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from eventbus.codec import decode
+from eventbus.ending import end
 from eventbus.errors import EventBusError
 from eventbus.event import Event
 from eventbus.pattern import matches_any
@@ -120,8 +121,7 @@ class LiveFeed:
             listener.close()
         task = self._handlers.pop(name, None)
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end([task])
 
     async def close(self) -> None:
         """Stop listening altogether."""

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import structlog
 
+from eventbus.ending import end
 from eventbus.errors import EventBusError
 from eventbus.redis.shard import Buried, MissingGroup, Shard
 from eventbus.subscription import Subscription
@@ -58,9 +59,7 @@ class Upkeep:
 
     async def stop(self) -> None:
         """End it, and say good-bye so that nobody waits for our lease."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._tasks.clear()
         try:
             async with asyncio.timeout(1):

@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,10 +35,14 @@ REVIVAL_SECONDS = 2.0
 MAX_CONNECTIONS = 64
 
 _SCHEMES = "memory:// embedded://DIR redis://HOST:PORT/DB rediss://HOST:PORT/DB"
-# Redis' words for "not now".
-_PASSING = (
-    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOGROUP", "NOREPLICAS", "READONLY", "TRYAGAIN", "UNBLOCKED",
-)  # fmt: skip
+# Redis' words for "not now": redis-py has a class for some and takes the word off the text of those.
+_PASSING_CLASSES = (
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.ReadOnlyError,
+    exceptions.TryAgainError,
+)
+_PASSING = ("BUSY", "NOGROUP", "NOREPLICAS", "UNBLOCKED")
 _memory: dict[str, fakeredis.FakeServer] = {}
 
 
@@ -47,7 +51,7 @@ class Address:
     """Where Redis is. `text` is safe to show: it has no password."""
 
     scheme: str
-    url: str
+    url: str = field(repr=False)
     text: str
 
     @property
@@ -67,8 +71,8 @@ def parse(url: str) -> Address:
         try:
             parts = urlsplit(url)
             _ = parts.port
-        except ValueError as error:
-            raise Misconfigured(f"{_without_password(url)!r}: {error}") from None
+        except ValueError:  # its text may quote a password that stands where the port should
+            raise Misconfigured(f"{_without_password(url)!r}: the port is a number up to 65535") from None
         if not re.fullmatch(r"/?\d*", parts.path):
             raise Misconfigured(f"{_without_password(url)!r}: the database is a number, such as /0")
     return Address(scheme, url, _without_password(url))
@@ -120,7 +124,10 @@ class Connection:
         if address.scheme == "embedded":
             server = await asyncio.to_thread(open_embedded, _directory(address))
             return cls(address, redis.asyncio.Redis(unix_socket_path=str(server.socket_path), **common), server)
-        return cls(address, redis.asyncio.Redis.from_url(address.url, **common))
+        with _understood(address):
+            client = redis.asyncio.Redis.from_url(address.url, **common)
+            client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+        return cls(address, client)
 
     async def do(self, *command: Arg) -> Any:
         """One command. Raises our errors."""
@@ -175,7 +182,9 @@ class SyncConnection:
             self._server = open_embedded(_directory(self.address))
             self.client = redis.Redis(unix_socket_path=str(self._server.socket_path), **common)
         else:
-            self.client = redis.Redis.from_url(self.address.url, **common)
+            with _understood(self.address):
+                self.client = redis.Redis.from_url(self.address.url, **common)
+                self.client.connection_pool.connection_class(**self.client.connection_pool.connection_kwargs)
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script. Raises our errors."""
@@ -198,6 +207,15 @@ class SyncConnection:
 
 def _directory(address: Address) -> Path:
     return Path(address.url.removeprefix("embedded://")).expanduser()
+
+
+@contextmanager
+def _understood(address: Address) -> Iterator[None]:
+    """An option that redis-py does not know is refused when the address is opened. Its texts quote no value."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise Misconfigured(f"{address.text}: {error}") from None
 
 
 @contextmanager
@@ -224,11 +242,13 @@ def translate(error: BaseException, address: Address) -> EventBusError:
             f"the certificate of {where} is not trusted, or is for another host name: "
             "name its authority with ?ssl_ca_certs=FILE, and the host as the certificate has it"
         )
+    if said.startswith("Timeout connecting"):
+        return Unavailable(f"can't reach Redis at {where}: no answer within {CONNECT_SECONDS:g} s. Is it running?")
     if isinstance(error, exceptions.ConnectionError) and said.startswith("Error") and "connecting to" in said:
         return Unavailable(f"can't reach Redis at {where}: {_reason(said)}. Is it running? Try: redis-cli ping")
     if isinstance(error, exceptions.MaxConnectionsError):
         return Unavailable(f"{where}: all {MAX_CONNECTIONS} connections of this process are in use")
-    if isinstance(error, exceptions.BusyLoadingError | exceptions.ReadOnlyError) or said.startswith(_PASSING):
+    if isinstance(error, _PASSING_CLASSES) or said.startswith(_PASSING):
         return Unavailable(f"{where} answered: {_first_line(said)}")
     if isinstance(error, exceptions.ResponseError):
         return EventBusError(

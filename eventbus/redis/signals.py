@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from redis.exceptions import RedisError
 
+from eventbus.ending import end
 from eventbus.redis.connection import Connection
 
 RECONNECT_SECONDS = 0.2
@@ -45,10 +46,9 @@ class Signals:
     async def stop(self) -> None:
         """End it."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end([self._task])
             self._task = None
+            self._listening.clear()
 
     async def _run(self) -> None:
         wait = RECONNECT_SECONDS

@@ -1,0 +1,196 @@
+"""Publishing over a network that fails: one entry for one event, in order, and never more said than is known."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from eventbus import Conflict, Event, EventBus, Full, InvalidEvent, OutcomeUnknown, SyncPublisher, Unavailable
+from eventbus.redis.connection import Connection
+from tests.proxy import Proxy
+
+SOON = timedelta(seconds=0.4)
+
+
+@pytest.fixture
+async def far(proxy: Proxy, namespace: str) -> AsyncIterator[EventBus]:
+    """A bus behind the proxy, its scripts known to Redis."""
+    async with EventBus.open(proxy.url, namespace=namespace, publish_timeout=SOON) as opened:
+        await opened.publish("custom.first")
+        yield opened
+
+
+def numbered(n: int) -> Event:
+    return Event(topic="custom.n", data={"n": n})
+
+
+async def test_publishes_under_way_at_the_same_time_share_a_round_trip(far: EventBus, proxy: Proxy) -> None:
+    proxy.watch(b"EVALSHA")
+
+    await asyncio.gather(*(far.publish(numbered(n)) for n in range(100)))
+
+    assert 1 <= proxy.requests[b"EVALSHA"] <= 2
+
+
+async def test_one_round_trip_has_200_events_at_most(far: EventBus, proxy: Proxy) -> None:
+    proxy.watch(b"EVALSHA")
+
+    await far.publish_many(numbered(n) for n in range(401))
+
+    assert proxy.requests[b"EVALSHA"] == 3
+
+
+async def test_the_order_of_asking_is_the_order_in_the_log(bus: EventBus) -> None:
+    receipts = await asyncio.gather(*(bus.publish(numbered(n)) for n in range(450)))
+
+    assert [receipt.sequence for receipt in receipts] == list(range(1, 451))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_an_event_whose_answer_is_lost_is_stored_once(far: EventBus, proxy: Proxy, number: int) -> None:
+    proxy.lose_reply(b"EVALSHA", number)
+
+    receipts = [await far.publish(numbered(n)) for n in range(3)]
+
+    assert [receipt.sequence for receipt in receipts] == [2, 3, 4]
+    assert [receipt.status for receipt in receipts].index("duplicate") == number - 1
+
+
+async def test_many_whose_answer_is_lost_are_stored_once_and_in_order(far: EventBus, proxy: Proxy) -> None:
+    proxy.lose_reply(b"EVALSHA", 2)
+
+    receipts = await far.publish_many(numbered(n) for n in range(600))
+
+    assert [receipt.sequence for receipt in receipts] == list(range(2, 602))
+    assert {receipt.status for receipt in receipts[200:400]} == {"duplicate"}
+
+
+async def test_a_script_whose_answer_is_lost_stores_once_too(far: EventBus, proxy: Proxy, namespace: str) -> None:
+    proxy.lose_reply(b"EVALSHA")
+
+    with SyncPublisher(proxy.url, namespace=namespace) as script:
+        receipt = await asyncio.to_thread(script.publish, numbered(1))
+
+    assert (receipt.status, receipt.sequence) == ("duplicate", 2)
+
+
+async def test_without_an_answer_the_outcome_is_unknown_and_a_repeat_is_safe(far: EventBus, proxy: Proxy) -> None:
+    event = numbered(1)
+    proxy.freeze()
+
+    with pytest.raises(OutcomeUnknown, match=r"no confirmation within 0\.4 s: .* publish the same event again"):
+        await far.publish(event)
+    proxy.thaw()
+
+    assert (await far.publish(event)).sequence == 2
+    assert (await far.publish(numbered(2))).sequence == 3  # and its answer is its own, not a late one
+
+
+async def test_a_script_is_told_the_same_within_its_time(proxy: Proxy, namespace: str) -> None:
+    proxy.freeze()
+    with SyncPublisher(proxy.url, namespace=namespace, timeout=SOON) as script:
+        async with asyncio.timeout(2):
+            with pytest.raises(OutcomeUnknown, match="publish the same event again"):
+                await asyncio.to_thread(script.publish, numbered(1))
+
+
+async def test_where_nothing_listens_it_is_surely_not_stored() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{reserved.getsockname()[1]}/0"
+
+        async with EventBus.open(url, publish_timeout=SOON) as bus:
+            with pytest.raises(Unavailable, match=r"not stored within 0\.4 s: can't reach Redis") as caught:
+                await bus.publish(numbered(1))
+        with SyncPublisher(url, timeout=SOON) as script, pytest.raises(Unavailable, match="not stored within") as told:
+            await asyncio.to_thread(script.publish, numbered(1))
+
+    assert (type(caught.value), type(told.value)) == (Unavailable, Unavailable)
+
+
+async def test_what_was_broken_before_does_not_matter(far: EventBus, proxy: Proxy) -> None:
+    proxy.reset()
+
+    assert (await far.publish(numbered(1))).sequence == 2
+
+
+async def test_a_cancelled_publish_takes_nobody_with_it(far: EventBus) -> None:
+    gone, stays = numbered(1), numbered(2)
+    first = asyncio.create_task(far.publish(gone))
+    second = asyncio.create_task(far.publish(stays))
+    await asyncio.sleep(0)  # both wait for the round trip
+    first.cancel()
+
+    assert (await second).status == "stored"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await far.publish(gone)).sequence <= 3  # stored once, whether that was before or now
+    assert (await far.publish(numbered(3))).sequence == 4
+
+
+async def test_nothing_is_sent_when_one_of_many_is_malformed(bus: EventBus) -> None:
+    with pytest.raises(InvalidEvent):
+        await bus.publish_many([numbered(1), Event(topic="custom.n", data={"n": "\ud800"})])
+
+    assert (await bus.publish(numbered(1))).sequence == 1
+
+
+@pytest.mark.parametrize("clashes", [1, 2])
+async def test_a_conflict_among_many_is_told_after_the_rest_is_stored(bus: EventBus, clashes: int) -> None:
+    for n in range(clashes):
+        await bus.publish("custom.n", {"n": "first"}, idempotency_key=f"k{n}")
+    events = [Event(topic="custom.n", data={"n": "other"}, idempotency_key=f"k{n}") for n in range(clashes)]
+
+    with pytest.raises(Conflict):
+        await bus.publish_many([*events, numbered(1)])
+
+    assert (await bus.publish(numbered(2))).sequence == clashes + 2
+
+
+async def test_of_nothing_there_are_no_receipts(bus: EventBus) -> None:
+    assert await bus.publish_many([]) == []
+
+
+async def test_a_key_is_free_again_when_it_is_forgotten(bus: EventBus) -> None:
+    first = await bus.publish("custom.n", idempotency_key="k", remember=timedelta(milliseconds=1))
+    async with asyncio.timeout(5):
+        while (again := await bus.publish("custom.n", idempotency_key="k")).status == "duplicate":
+            pass
+
+    assert again.event_id != first.event_id
+
+
+async def test_a_full_redis_refuses_events_at_once_and_lets_work_be_finished(own_admin: Connection) -> None:
+    url = own_admin.address.url
+    done: list[int] = []
+
+    async def handle(event: Event[Any]) -> None:
+        done.append(event.data["n"])
+
+    async with EventBus.open(url) as bus:
+        await bus.publish(numbered(1))
+        await bus.subscribe("custom.n", handle, group="g")
+        await own_admin.do("CONFIG", "SET", "maxmemory", "1")
+
+        with pytest.raises(Full, match="no memory left for new events: raise maxmemory"):
+            await bus.publish(numbered(2))
+        with SyncPublisher(url) as script, pytest.raises(Full):
+            await asyncio.to_thread(script.publish, numbered(2))
+        await bus.run_until_idle(timeout=timedelta(seconds=5))
+
+        await own_admin.do("CONFIG", "SET", "maxmemory", "0")
+        assert (await bus.publish(numbered(2))).sequence == 2
+    assert done == [1]
+
+
+async def test_closing_sends_what_is_under_way(redis_url: str, namespace: str) -> None:
+    async with EventBus.open(redis_url, namespace=namespace) as bus:
+        under_way = asyncio.create_task(bus.publish(numbered(1)))
+        await asyncio.sleep(0)
+
+    assert (await under_way).status == "stored"
