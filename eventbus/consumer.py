@@ -263,7 +263,7 @@ class Consumer:
         except Exception as error:  # noqa: BLE001  a handler may raise anything; every way out is decided below
             outcome = await self._decide(taken, error)
         else:
-            self._done.append((taken.entry_id, taken.fence, self._lane(taken)))
+            self._done.append((taken.entry_id, taken.fence, taken.key))
             self._dirty.set()
             outcome = "done"
         self._observer.handled(self._group, taken.topic, outcome, clock() - started)
@@ -334,7 +334,7 @@ class Consumer:
                 self._group,
                 self._name,
                 taken,
-                key=self._lane(taken),
+                key=taken.key,
                 reason=reason,
                 error=text,
                 attempts=attempts,
@@ -346,9 +346,6 @@ class Consumer:
         finally:  # afterwards: whoever waits for us to hold nothing waits for the announcement too
             self._release([(taken.entry_id, taken.fence)], [ours])
         return "dead"
-
-    def _lane(self, taken: Taken) -> str:
-        return taken.key if self._options.ordered else ""
 
     # -- the settler -----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,10 @@ P = TypeVar("P", bound=Data, default=Data, covariant=True)
 
 
 def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside the years 1 to 9999 in UTC") from None
 
 
 def new_id() -> str:

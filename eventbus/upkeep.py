@@ -76,9 +76,7 @@ class Upkeep:
                 continue
             options = subscription.options
             try:
-                back, _, buried = await self._shard.sweep(
-                    subscription.group, poison_limit=options.poison_limit, ordered=options.ordered
-                )
+                back, _, buried = await self._shard.sweep(subscription.group, poison_limit=options.poison_limit)
             except MissingGroup:
                 continue  # its consumer declares it again
             if back:

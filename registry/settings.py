@@ -20,6 +20,7 @@ from registry.sections import Events, Gateway, IntegrationSettings, Log, Redis, 
 from registry.yaml_source import Source, read
 
 DEFAULT_INTEGRATION = "log"
+BUS = "event_bus"
 
 CALL_SHARE_OF_LEASE = 2 / 3
 """A call may take this share of the lease; the rest is for settling before another worker takes over. A share and
@@ -73,6 +74,8 @@ class _Check:
         loc: Loc = ("integrations", name)
         if not NAME.fullmatch(name):
             self._fault(loc, "a name is lower-case letters, digits, - and _, 63 at most, a letter first")
+        if name == BUS:
+            self._fault(loc, "is the bus' own name in /api/v1/health: choose another")
         if not isinstance(section, dict):
             self._fault(loc, "should be a mapping, such as `enabled: true`")
             return None

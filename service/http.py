@@ -1,4 +1,8 @@
-"""Serves an ASGI application beside other work, in the caller's event loop; signals stay with the program."""
+"""Serves an ASGI application beside other work, in the caller's event loop; signals stay with the program.
+
+Connections are bounded in number, and a request's head in size and time: uvicorn by itself waits for it for ever. The
+body's time and size are the application's business.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,48 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from eventbus import Misconfigured
+
+HEAD_SECONDS = 5.0
+IDLE_SECONDS = 10
+MAX_HEAD_BYTES = 64 * 1024
+MAX_CONNECTIONS = 500
+"""Those above it get 503. With a handful of files for Redis and the services it stays below the usual limit of 1024."""
+
+
+class _Impatient(H11Protocol):
+    """uvicorn's protocol for HTTP/1.1, with a deadline for the head of each request."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._expect_head()
+        else:
+            self._forget_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._deadline is None:  # a head that drips does not move its deadline
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _forget_head(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 @asynccontextmanager
@@ -23,11 +65,17 @@ async def serving(app: ASGIApp, host: str, port: int, *, grace: timedelta = time
     """
     config = uvicorn.Config(
         app,
+        http=_Impatient,
+        ws="none",
+        log_config=None,  # its lines go where all lines go
         log_level="warning",
         lifespan="off",
         access_log=False,
         server_header=False,
-        timeout_keep_alive=10,
+        proxy_headers=False,  # the address of a peer is what the socket says
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=max(1, round(grace.total_seconds())),
     )
     server = uvicorn.Server(config)

@@ -217,9 +217,9 @@ class Shard:
         args = (consumer, taken.entry_id, taken.fence, key, reason, error, attempts)
         return bool(await self._group("bury", group, *args))
 
-    async def sweep(self, group: str, *, poison_limit: int, ordered: bool) -> tuple[int, int, list[Buried]]:
+    async def sweep(self, group: str, *, poison_limit: int) -> tuple[int, int, list[Buried]]:
         """Take back what dead consumers held: (taken back, consumers forgotten, buried as poison)."""
-        back, reaped, rows = await self._group("sweep", group, poison_limit, int(ordered))
+        back, reaped, rows = await self._group("sweep", group, poison_limit)
         buried = [Buried(r[0].decode(), r[1], r[2].decode(), r[3].decode(), int(r[4]), r[5]) for r in rows]
         return back, reaped, buried
 

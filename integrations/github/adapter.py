@@ -29,7 +29,7 @@ from integrations.github import render
 from integrations.github.artifacts import Comment, Issue, PullRequest
 from integrations.github.client import Client, Made
 from integrations.github.config import GitHubConfig
-from integrations.github.inbound import Inbox
+from integrations.github.inbound import MAX_BYTES, Inbox
 from integrations.github.marker import Marker
 from integrations.github.place import Place, parse_pull_request, parse_target
 
@@ -47,6 +47,9 @@ ARTIFACTS: dict[str, type[PullRequest | Issue | Comment]] = {
 
 class GitHub(Integration[GitHubConfig]):
     """One account of GitHub or GitHub Enterprise."""
+
+    max_body_bytes = MAX_BYTES
+    """What the gateway may read of a webhook."""
 
     manifest = Manifest(
         name="github",

@@ -1,30 +1,40 @@
-"""REST for holders of an API key: publish events, send notifications, create artifacts."""
+"""REST for holders of an API key: publish events, send notifications, create artifacts.
+
+Every request stands under an idempotency key, the caller's or a fresh one. It is in every answer, refusals too, so that
+whatever became of a request, repeating it under its key can be told from asking anew.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from eventbus import Event, Receipt, catalog
+from eventbus import Conflict, Event, InvalidEvent, Receipt, catalog
 from eventbus.codec import from_cloudevent
 from eventbus.event import new_id
 from eventbus.pattern import matches_any
 from integrations.base import Artifact, DeliveryResult, Notification, Outcome
+from integrations.errors import OutcomeUnknown
+from registry.dispatch import describe
+from registry.registry import Account
 from service.gateway.auth import require_key
 from service.gateway.body import read_json
-from service.gateway.problems import Problem, invalid
+from service.gateway.problems import Problem, invalid, problem_of
 from service.wiring import Runtime
 
 MAX_BATCH = 500
 RESERVED = ("github.>", "slack.>", "delivery.>", "integration.>")
 """Topics that only a verified webhook or the bus itself may publish: a key must not be able to forge them."""
 
-_KEY = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}")
+BATCH_TYPE = "application/cloudevents-batch+json"
+"""CloudEvents, JSON event format 1.0.2, section 4."""
+
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _ENVELOPE = (
     "id",
     "source",
@@ -36,6 +46,10 @@ _ENVELOPE = (
     "causation_id",
     "traceparent",
 )
+_KNOWN = ("type", "topic", "data", *_ENVELOPE)
+
+_MAY_BE_DOUBLED = "Look before you repeat it: even under the same Idempotency-Key it may be done twice"
+_DONE_ONCE = "Repeat it under the same Idempotency-Key: it takes effect once"
 
 
 class Api:
@@ -46,63 +60,100 @@ class Api:
 
     async def publish(self, request: Request) -> Response:
         """`POST /api/v1/events`: one event, a CloudEvent, or a batch of CloudEvents. 202 when Redis has them."""
-        body = await self._body(request)
+        self._require_key(request)
+        key, body = _idempotency_key(request), await self._json(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "application/cloudevents-batch+json" or isinstance(body, list):
-            receipts = await self._runtime.bus.publish_many(_batch(body))
-            return JSONResponse([_shown(receipt) for receipt in receipts], 202)
-        event = _event(body, _idempotency_key(request))
-        receipt = await self._runtime.bus.publish(event)
-        return JSONResponse(_shown(receipt), 202)
+        if kind == BATCH_TYPE or isinstance(body, list):
+            return await self._publish_batch(body, key)
+        event = _event(body, key)
+        _name(request, event.idempotency_key)
+        return JSONResponse(_shown(await self._runtime.bus.publish(event)), 202)
 
     async def notify(self, request: Request) -> Response:
         """`POST /api/v1/integrations/{name}/notifications`."""
-        notification = _validated(Notification, await self._body(request))
-        name, key = request.path_params["name"], _idempotency_key(request) or new_id()
-        result = await self._runtime.registry.send_notification(name, notification, key)
-        return _result(result, key, made=200)
+        account = self._account(request)
+        key = _name(request, _idempotency_key(request) or new_id())
+        notification = _validated(Notification, await self._json(request))
+        sending = self._runtime.registry.send_notification(account.name, notification, key)
+        return _result(await _outcome(account, sending), made=200)
 
     async def create(self, request: Request) -> Response:
         """`POST /api/v1/integrations/{name}/artifacts/{type}`; `.../github/pr` is its short form."""
-        name = request.path_params.get("name", "github")
-        kind = request.path_params.get("type", "pull_request")
-        content = await self._body(request)
-        models = self._runtime.registry.get(name).adapter.manifest.artifacts
+        account = self._account(request)
+        kind, models = request.path_params.get("type", "pull_request"), account.adapter.manifest.artifacts
         if kind not in models:
-            raise Problem(404, f"{name} makes no artifact {kind!r}; it makes: {', '.join(models) or 'none'}")
-        checked = _validated(models[kind], content)
-        artifact = Artifact(type=kind, content=checked.model_dump(mode="json", exclude_unset=True))
-        key = _idempotency_key(request) or new_id()
-        result = await self._runtime.registry.create_artifact(name, artifact, key)
-        return _result(result, key, made=201)
+            raise Problem(404, f"{account.name} makes no artifact {kind!r}; it makes: {', '.join(models) or 'none'}")
+        key = _name(request, _idempotency_key(request) or new_id())
+        content = _validated(models[kind], await self._json(request)).model_dump(mode="json", exclude_unset=True)
+        making = self._runtime.registry.create_artifact(account.name, Artifact(type=kind, content=content), key)
+        return _result(await _outcome(account, making), made=201)
 
-    async def _body(self, request: Request) -> Any:
-        gateway = self._runtime.settings.gateway
-        require_key(request, gateway.api_keys)
-        return await read_json(request, gateway.max_body_bytes)
+    async def _publish_batch(self, body: Any, key: str | None) -> Response:
+        """All are checked before the first is sent."""
+        if key is not None:
+            raise Problem(400, "a batch takes no Idempotency-Key: each of its events is stored once by its own id")
+        if not isinstance(body, list) or len(body) > MAX_BATCH:
+            raise Problem(422, f"a batch is a list of {MAX_BATCH} CloudEvents at most")
+        events = [_numbered(number, one) for number, one in enumerate(body)]
+        try:
+            receipts = await self._runtime.bus.publish_many(events)
+        except Conflict as error:
+            raise Problem(409, f"{error}. The other events of the batch are stored") from None
+        return JSONResponse([_shown(receipt) for receipt in receipts], 202)
+
+    def _require_key(self, request: Request) -> None:
+        require_key(request, self._runtime.settings.gateway.api_keys)
+
+    def _account(self, request: Request) -> Account:
+        """Whom the path names, once it is sure that the caller may know."""
+        self._require_key(request)
+        return self._runtime.registry.get(request.path_params.get("name", "github"))
+
+    async def _json(self, request: Request) -> Any:
+        return await read_json(request, self._runtime.settings.gateway.max_body_bytes)
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+
+def _numbered(number: int, body: Any) -> Event[Any]:
+    """An event of a batch; what is wrong with it says which one it is."""
+    try:
+        return _event(body, None)
+    except (Problem, InvalidEvent) as error:
+        found = problem_of(error)
+        errors = [{**fault, "field": f"{number}.{fault['field']}"} for fault in found.errors]
+        raise Problem(found.status, f"event {number} of the batch: {found.detail}", errors=errors) from None
 
 
 def _event(body: Any, idempotency_key: str | None) -> Event[Any]:
     if not isinstance(body, dict):
-        raise Problem(400, "an event is a JSON object")
-    if "specversion" in body:
-        extra = {} if idempotency_key is None else {"idempotencykey": idempotency_key}
-        event = from_cloudevent({**body, **extra})
-    else:
-        event = _plain(body, idempotency_key)
+        raise Problem(422, "an event is a JSON object")
+    event = _cloud(body, idempotency_key) if "specversion" in body else _plain(body, idempotency_key)
     if matches_any(RESERVED, event.topic):
         raise Problem(403, f"{event.topic} is published by verified webhooks or the bus itself, not over REST")
+    known = catalog.find(event.topic)
+    if known is not None and event.version != known.__payload_version__:
+        # The data was checked as today's version; under another number no consumer could read it.
+        raise _wrong("dataversion", f"{event.topic} is taken in version {known.__payload_version__}")
     return event
 
 
+def _cloud(body: Mapping[str, Any], idempotency_key: str | None) -> Event[Any]:
+    return from_cloudevent(body if idempotency_key is None else {**body, "idempotencykey": idempotency_key})
+
+
 def _plain(body: Mapping[str, Any], idempotency_key: str | None) -> Event[Any]:
-    known = {"topic", "type", "data", *_ENVELOPE}
-    unknown = sorted(set(body) - known)
-    if unknown:
-        raise Problem(422, f"unknown fields: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    for name in body:
+        if name not in _KNOWN:
+            raise _wrong(name[:80], f"no such field; known: {', '.join(_KNOWN)}")
+    if "type" in body and "topic" in body:
+        raise _wrong("topic", "type and topic are the same thing: give one of them")
     topic, data = body.get("topic", body.get("type")), body.get("data", {})
-    if not isinstance(topic, str) or not isinstance(data, dict):
-        raise Problem(422, "an event needs a `topic`, a string, and may have `data`, an object")
+    if not isinstance(topic, str):
+        raise _wrong("topic", "is needed, a string")
+    if not isinstance(data, dict):
+        raise _wrong("data", "is an object")
     envelope = {name: body[name] for name in _ENVELOPE if body.get(name) is not None}
     if idempotency_key is not None:
         envelope["idempotency_key"] = idempotency_key
@@ -110,29 +161,8 @@ def _plain(body: Mapping[str, Any], idempotency_key: str | None) -> Event[Any]:
     return catalog.event(topic, data, **envelope)
 
 
-def _batch(body: Any) -> list[Event[Any]]:
-    """All are checked before the first is sent."""
-    if not isinstance(body, list) or not 1 <= len(body) <= MAX_BATCH:
-        raise Problem(422, f"a batch is a list of 1 to {MAX_BATCH} CloudEvents")
-    return [_event(one, None) for one in body]
-
-
-def _idempotency_key(request: Request) -> str | None:
-    """The header of draft-ietf-httpapi-idempotency-key-header: a string, with or without its quotes."""
-    given = request.headers.get("idempotency-key")
-    if given is None:
-        return None
-    key = given[1:-1] if len(given) > 2 and given[0] == given[-1] == '"' else given
-    if not _KEY.fullmatch(key):
-        raise Problem(400, "Idempotency-Key: 1 to 255 visible ASCII characters")
-    return key
-
-
-def _validated(model: type[BaseModel], body: Any) -> Any:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        raise invalid(error) from None
+def _wrong(field: str, detail: str) -> Problem:
+    return Problem(422, f"{field}: {detail}", errors=[{"field": field, "detail": detail}])
 
 
 def _shown(receipt: Receipt) -> dict[str, Any]:
@@ -144,15 +174,52 @@ def _shown(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def _result(result: DeliveryResult, key: str, *, made: int) -> Response:
-    headers = {"Idempotency-Key": key}
-    repeated = result.outcome is Outcome.DUPLICATE
-    if repeated:
-        headers["Idempotent-Replayed"] = "true"
+# -- idempotency keys ------------------------------------------------------------------------------------------------
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """The header of draft-ietf-httpapi-idempotency-key-header: a string, with or without its quotes."""
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    key = given[0][1:-1] if len(given[0]) > 2 and given[0][0] == given[0][-1] == '"' else given[0]
+    if len(given) > 1 or not _KEY.fullmatch(key):
+        raise Problem(400, "Idempotency-Key: one header of 1 to 255 printable ASCII characters")
+    return key
+
+
+def _name(request: Request, key: str) -> str:
+    """The answer, whichever it will be, names this key."""
+    if _KEY.fullmatch(key):
+        request.state.idempotency_key = key
+    return key
+
+
+# -- notifications and artifacts -------------------------------------------------------------------------------------
+
+
+def _validated(model: type[BaseModel], body: Any) -> Any:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def _outcome(account: Account, asked: Awaitable[DeliveryResult]) -> DeliveryResult:
+    """What came of it. Where nobody knows, the problem says what a repeat would do: the manifest's `effects`."""
+    try:
+        return await asked
+    except (OutcomeUnknown, TimeoutError) as error:
+        advice = _MAY_BE_DOUBLED if account.adapter.manifest.effects == "at_least_once" else _DONE_ONCE
+        raise Problem(504, f"{describe(error)}; it may have been done. {advice}") from error
+
+
+def _result(result: DeliveryResult, *, made: int) -> Response:
+    is_repeated = result.outcome is Outcome.DUPLICATE
     body = {
         "outcome": result.outcome.value,
         "reference": result.reference,
         "url": result.url,
         "detail": result.detail,
     }
-    return JSONResponse(body, 200 if repeated else made, headers)
+    return JSONResponse(body, 200 if is_repeated else made, {"Idempotent-Replayed": "true"} if is_repeated else None)

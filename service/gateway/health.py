@@ -1,4 +1,8 @@
-"""How the system is: computed, not constant, and cached for a moment so that asking can't hurt third parties."""
+"""How the system is: computed, not constant, and cached for a moment so that asking can't hurt third parties.
+
+/livez, /readyz and /api/v1/health are open to everybody, without details. /metrics is open to a caller on this machine
+that did not come through a proxy; others need an API key.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from service.gateway.auth import has_key, require_key
 from service.wiring import Runtime
 
 CACHE_SECONDS = 2.0
+READY_SECONDS = 5.0
+_OF_PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
 class HealthRoutes:
@@ -31,35 +37,43 @@ class HealthRoutes:
         """The event loop turns."""
         return PlainTextResponse("ok\n")
 
-    async def readyz(self, _: Request) -> Response:
-        """Redis answers: what is accepted now can be made durable."""
+    async def readyz(self, request: Request) -> Response:
+        """Redis answers: what is accepted now can be made durable. Why not is told on this machine and to a key."""
         try:
-            await self._runtime.bus.check_server()
+            async with asyncio.timeout(READY_SECONDS):
+                await self._runtime.bus.check_server()
+        except TimeoutError:
+            why = f"no answer within {READY_SECONDS:g} s"
         except EventBusError as error:
-            return JSONResponse({"ready": False, "event_bus": str(error)}, 503)
-        return JSONResponse({"ready": True})
+            why = str(error)
+        else:
+            return JSONResponse({"ready": True})
+        is_open = _is_local(request) or self._has_key(request)
+        return JSONResponse({"ready": False, **({"event_bus": why} if is_open else {})}, 503)
 
     async def health(self, request: Request) -> Response:
         """Each component by name. 503 when the bus itself is unhealthy. Details are for holders of a key."""
         found = await self._components()
         states = {health.state for health in found.values()}
-        down = found["event_bus"].state == "unhealthy"
-        status = "unhealthy" if down else "ok" if states == {"healthy"} else "degraded"
+        is_down = found["event_bus"].state == "unhealthy"
         body: dict[str, object] = {
-            "status": status,
+            "status": "unhealthy" if is_down else "ok" if states == {"healthy"} else "degraded",
             "components": {name: health.state for name, health in found.items()},
         }
-        if has_key(request, self._runtime.settings.gateway.api_keys):
+        if self._has_key(request):
             body["details"] = {
                 name: {"detail": health.detail, "latency_ms": health.latency_ms} for name, health in found.items()
             }
-        return JSONResponse(body, 503 if down else 200)
+        return JSONResponse(body, 503 if is_down else 200)
 
     async def metrics(self, request: Request) -> Response:
-        """The Prometheus text format. Open to this machine; others need a key."""
+        """The Prometheus text format."""
         if not _is_local(request):
             require_key(request, self._runtime.settings.gateway.api_keys)
         return Response(self._runtime.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _has_key(self, request: Request) -> bool:
+        return has_key(request, self._runtime.settings.gateway.api_keys)
 
     async def _components(self) -> Mapping[str, Health]:
         async with self._lock:
@@ -70,7 +84,9 @@ class HealthRoutes:
 
 
 def _is_local(request: Request) -> bool:
+    if request.client is None or any(name in request.headers for name in _OF_PROXIES):
+        return False
     try:
-        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+        return ipaddress.ip_address(request.client.host).is_loopback
     except ValueError:
         return False

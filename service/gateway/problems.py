@@ -1,9 +1,13 @@
-"""Errors as problem documents (RFC 9457). What is shown is safe for strangers; reasons go to the log."""
+"""Errors as problem documents (RFC 9457). What is shown is safe for strangers; reasons go to the log.
+
+One table says which status each error of the bus, the registry and the adapters has. An error that is in no table is a
+fault of ours: 500 without a word about it to the caller, and its traceback in the log.
+"""
 
 from __future__ import annotations
 
+import http
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -12,10 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from eventbus import Conflict, EventBusError, InvalidEvent, Unavailable
+from eventbus import Conflict, Full, InvalidEvent, Unavailable
+from eventbus.catalog import explain
 from integrations.errors import (
     AuthFailed,
     IntegrationError,
+    Misconfigured,
     NotReady,
     OutcomeUnknown,
     RateLimited,
@@ -24,9 +30,14 @@ from integrations.errors import (
     Unreachable,
 )
 from registry.dispatch import Busy, KeyReused, describe
+from registry.faults import scrubbed
 from registry.registry import UnknownIntegration
 
 RETRY_SECONDS = 5
+MAX_ERRORS = 50
+
+_TITLES = {status.value: status.phrase for status in http.HTTPStatus}
+_OF_ROUTING = {404: "there is nothing at this address; GET / lists what there is", 405: "not with this method"}
 
 _log = structlog.get_logger("service.gateway")
 
@@ -52,7 +63,7 @@ class Problem(Exception):
         """The document."""
         body: dict[str, Any] = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": _TITLES.get(self.status, "Error"),
             "status": self.status,
             "detail": self.detail,
         }
@@ -63,71 +74,86 @@ class Problem(Exception):
 
 def invalid(error: ValidationError) -> Problem:
     """422 that names every field that does not fit, without the values."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    named = [{"pointer": "/" + "/".join(str(part) for part in f["loc"]), "detail": f["msg"]} for f in faults]
-    return Problem(422, "; ".join(f"{n['pointer']}: {n['detail']}" for n in named[:5]), errors=named[:50])
+    return Problem(422, explain(error), errors=_fields(error))
+
+
+def _invalid_event(error: InvalidEvent) -> Problem:
+    # The catalogue words a ValidationError and drops it with `from None`; Python keeps it as the context.
+    cause = error.__context__
+    return Problem(422, str(error), errors=_fields(cause) if isinstance(cause, ValidationError) else ())
+
+
+def _fields(error: ValidationError) -> list[dict[str, str]]:
+    faults = error.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
+    return [{"field": ".".join(map(str, fault["loc"])), "detail": fault["msg"]} for fault in faults]
 
 
 def problem_of(error: Exception) -> Problem:
     """The answer to an error of ours; 500 without a word of detail for anything else."""
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, Refusal):
-        return Problem(error.status, error.detail)
-    if isinstance(error, InvalidEvent):
-        return Problem(422, str(error))
-    if isinstance(error, Conflict | KeyReused):
-        return Problem(409 if isinstance(error, Conflict) else 422, str(error))
-    if isinstance(error, Busy):
-        return Problem(409, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
-    if isinstance(error, UnknownIntegration):
-        return Problem(404, str(error))
-    if isinstance(error, Unavailable):
-        return Problem(
-            503, "the event store is away; nothing was accepted", headers={"Retry-After": str(RETRY_SECONDS)}
-        )
-    if isinstance(error, EventBusError):
-        return Problem(500, "the event store refused")
-    if isinstance(error, IntegrationError | TimeoutError):
-        return _of_integration(error)
-    if isinstance(error, HTTPException):
-        return Problem(error.status_code, error.detail, headers=error.headers)
-    return Problem(500, "a fault of ours; it is in our log")
+    match error:
+        case Problem():
+            return error
+        case Refusal():
+            return Problem(error.status, error.detail)
+        case InvalidEvent():
+            return _invalid_event(error)
+        case Conflict():
+            return Problem(409, str(error))
+        case KeyReused():
+            return Problem(422, str(error))
+        case Busy():
+            return Problem(409, str(error), headers=_retry())
+        case UnknownIntegration():
+            return Problem(404, str(error))
+        case Full():
+            return Problem(503, "the event store is full; nothing was stored, send it again later", headers=_retry())
+        case Unavailable():
+            # Also after a publish or an action of which nobody knows how it ended: so no "nothing was done" here.
+            text = "the event store does not answer; send it again, with the same Idempotency-Key or event id"
+            return Problem(503, text, headers=_retry())
+        case IntegrationError() | TimeoutError():
+            return _of_integration(error)
+        case HTTPException():
+            return Problem(error.status_code, _OF_ROUTING.get(error.status_code, error.detail), headers=error.headers)
+        case _:
+            return Problem(500, "a fault of ours; it is in our log")
 
 
 def _of_integration(error: IntegrationError | TimeoutError) -> Problem:
     text = describe(error)
-    if isinstance(error, RateLimited | NotReady):
-        wait = error.retry_after.total_seconds() if error.retry_after is not None else RETRY_SECONDS
-        status = 429 if isinstance(error, RateLimited) else 503
-        return Problem(status, text, headers={"Retry-After": str(max(1, round(wait)))})
-    if isinstance(error, OutcomeUnknown | TimeoutError):
-        return Problem(504, f"{text}; it may have been done: repeat with the same Idempotency-Key, it is done once")
-    if isinstance(error, AuthFailed | ServiceFault | Unreachable):
-        return Problem(502, text)
-    return Problem(422, text)  # rejected, misconfigured
+    match error:
+        case RateLimited() | NotReady():
+            wait = RETRY_SECONDS if error.retry_after is None else error.retry_after.total_seconds()
+            return Problem(429 if isinstance(error, RateLimited) else 503, text, headers=_retry(wait))
+        case OutcomeUnknown() | TimeoutError():
+            return Problem(504, f"{text}; it may have been done")
+        case AuthFailed() | ServiceFault() | Unreachable():
+            return Problem(502, text)
+        case Misconfigured():
+            return Problem(500, text)
+        case _:
+            return Problem(422, text)  # rejected
 
 
-EXPECTED: tuple[type[Exception], ...] = (
-    Problem,
-    Refusal,
-    EventBusError,
-    IntegrationError,
-    UnknownIntegration,
-    Busy,
-    KeyReused,
-    HTTPException,
-    TimeoutError,
-)
-"""What a route may raise. Anything else is a fault of ours."""
+def _retry(seconds: float = RETRY_SECONDS) -> dict[str, str]:
+    return {"Retry-After": str(max(1, round(seconds)))}
 
 
-async def handle(request: Request, error: Exception) -> Response:
-    """Starlette's hook for every error of a request."""
+async def answer(request: Request, error: Exception) -> Response:
+    """The response to an error of a request. What operators must know is logged."""
     problem = problem_of(error)
-    if isinstance(error, Refusal):
-        _log.warning("turned away", path=request.url.path, status=problem.status, reason=error.reason)
-    elif problem.status >= 500 and not isinstance(error, Problem):
-        fault = not isinstance(error, EventBusError | IntegrationError | TimeoutError)
-        _log.error("failed", path=request.url.path, error=describe(error), exc_info=error if fault else None)
+    if isinstance(error, Unavailable):
+        _log.warning("not done", error=str(error))
+    elif isinstance(error, IntegrationError | TimeoutError):
+        _log.warning("not done", error=describe(error), status=problem.status)
+    elif problem.status >= 500 and not isinstance(error, Problem | Refusal):
+        fault = _discreet(error, request)
+        _log.error("a fault of ours", error=str(fault), exc_info=fault)
     return problem.response()
+
+
+def _discreet(error: Exception, request: Request) -> Exception:
+    """The same fault at the same place, without what the caller's headers hold and without values that were checked."""
+    said = explain(error) if isinstance(error, ValidationError) else str(error)
+    sent = [part for value in request.headers.values() for part in (value, *value.split())]
+    return RuntimeError(scrubbed(f"{type(error).__name__}: {said}", sent)).with_traceback(error.__traceback__)

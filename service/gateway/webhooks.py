@@ -1,30 +1,41 @@
 """`POST /api/v1/webhooks/{integration}`: a service calls us.
 
 The adapter verifies the raw bytes and says what they mean; here they become events. A 2xx is given only when Redis has
-confirmed them: GitHub never repeats by itself, and what it was told is accepted must be.
+confirmed them: GitHub never repeats by itself, and what it was told is accepted must be. A request that becomes no
+event, such as a ping, publishes nothing at all.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from eventbus import Event, EventBusError, Receipt, catalog
+from eventbus import Conflict, Event, EventBusError, Receipt, catalog
 from eventbus.topics import WebhookReceived
 from integrations.base import Inbound, InboundReply, InboundRequest
-from integrations.errors import Malformed
-from registry.registry import UnknownIntegration
+from integrations.errors import IntegrationError, Refusal, Unauthorized
+from registry.dispatch import contained, describe
+from registry.registry import Account, UnknownIntegration
 from service.gateway.body import read
-from service.gateway.problems import Problem
+from service.gateway.problems import Problem, problem_of
 from service.wiring import Runtime
 
-_log = structlog.get_logger("service.gateway")
+PUBLISH_SECONDS = 2.5
+"""Slack waits 3 seconds (docs.slack.dev, Slash commands; Events API), GitHub 10 (docs.github.com/webhooks, "Best
+practices"); the bus itself tries for longer. What is stored after all is a duplicate when it is sent again."""
+NOT_READY_SECONDS = 30
+DELIVERY_HEADERS = ("x-github-delivery", "webhook-id", "x-slack-retry-num")
+"""What senders name a delivery by: logged when it is lost, so that somebody can ask for it again."""
 
-SIGNED = ("x-hub-signature-256", "x-slack-signature", "x-slack-request-timestamp", "webhook-signature", "x-signature")
+_log = structlog.get_logger("service.gateway")
 
 
 class Webhooks:
@@ -34,21 +45,33 @@ class Webhooks:
         self._runtime = runtime
 
     async def receive(self, request: Request) -> Response:
-        """One webhook."""
-        name = request.path_params["integration"]
-        adapter = self._inbound(name)
+        """One webhook. Raises what `problems` knows."""
+        account, adapter = self._inbound(request.path_params["integration"])
         limit = getattr(adapter, "max_body_bytes", self._runtime.settings.gateway.max_body_bytes)
-        _refuse_doubled_headers(request)
         body = await read(request, limit)
-        inbound = InboundRequest(dict(request.headers), body, time.time())
-        reply = await adapter.receive(inbound)
-        if reply.events:
-            receipts = await self._publish(name, reply, len(body))
-            if reply.replay_status is not None and all(one.status == "duplicate" for one in receipts):
-                raise Problem(reply.replay_status, "this request was accepted before")
+        told = _log.bind(integration=account.name, body_bytes=len(body))
+        try:
+            inbound = InboundRequest(_combined(request.headers), body, time.time())
+            async with asyncio.timeout(account.timeout.total_seconds()):
+                reply = await contained(adapter.receive(inbound))
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                receipts = await self._publish(account.name, reply, len(body)) if reply.events else []
+        except Refusal as error:
+            present = sorted(set(request.headers.keys()))
+            told.warning("webhook refused", status=error.status, reason=error.reason, headers=present)
+            raise
+        except (EventBusError, IntegrationError, TimeoutError) as error:
+            ids = {name: request.headers[name] for name in DELIVERY_HEADERS if name in request.headers}
+            told.error("webhook not accepted", delivery=ids, error=describe(error))
+            raise _problem(error) from error
+        if receipts:
+            told.info("webhook", events=[{"topic": r.topic, "id": r.event_id, "status": r.status} for r in receipts])
+        if receipts and reply.replay_status is not None and all(one.status == "duplicate" for one in receipts):
+            raise Problem(reply.replay_status, "this request was accepted before")
         return Response(reply.body, reply.status, dict(reply.headers))
 
-    def _inbound(self, name: str) -> Inbound:
+    def _inbound(self, name: str) -> tuple[Account, Inbound]:
+        """Who receives it. Raises Problem 404, the same for a name that nobody has and one that receives nothing."""
         try:
             account = self._runtime.registry.get(name)
         except UnknownIntegration:
@@ -56,41 +79,45 @@ class Webhooks:
         if not isinstance(account.adapter, Inbound):
             raise Problem(404, "no webhooks are received here")
         if account.fault is not None:
-            _log.error("webhook refused: the integration is not ready", integration=name, fault=account.fault)
-            raise Problem(503, f"{name} is not ready", headers={"Retry-After": "30"})
-        return account.adapter
+            _log.error("webhook not accepted: the integration is not ready", integration=name, fault=account.fault)
+            raise Problem(503, "not ready", headers={"Retry-After": str(NOT_READY_SECONDS)})
+        return account, account.adapter
 
     async def _publish(self, name: str, reply: InboundReply, size: int) -> Sequence[Receipt]:
-        """The reply's events, and one that says that a webhook came; the receipts are those of the former."""
+        """The reply's events and one that says that a webhook came, together; the receipts are those of the former."""
+        bus, notice = self._runtime.bus, _received(name, reply.events, size)
         try:
-            receipts = await self._runtime.bus.publish_many(
-                [*reply.events, _received(name, reply.events, size)], remember=reply.remember
-            )
-        except EventBusError as error:
-            ids = [event.idempotency_key for event in reply.events]
-            _log.error("webhook not accepted", integration=name, events=ids, error=str(error))
-            raise
-        _log.info(
-            "webhook",
-            integration=name,
-            events=[{"topic": one.topic, "id": one.event_id, "status": one.status} for one in receipts[:-1]],
-        )
-        return receipts[:-1]
+            return (await bus.publish_many([*reply.events, notice], remember=reply.remember))[:-1]
+        except Conflict:
+            # The same events in other bytes differ in the notice only, and that is no conflict: the events alone tell.
+            return await bus.publish_many(reply.events, remember=reply.remember)
 
 
-def _received(name: str, events: Sequence[Event], size: int) -> Event:
-    notice = WebhookReceived(integration=name, topics=tuple(event.topic for event in events), size=size)
-    first = events[0]
+def _received(name: str, events: Sequence[Event[Any]], size: int) -> Event[Any]:
+    first = events[0].idempotency_key
     return catalog.event(
-        notice,
-        source=f"/gateway/{name}",
-        idempotency_key=f"received:{first.idempotency_key}"[:500],
-        causation_id=first.id,
+        WebhookReceived(integration=name, topics=tuple(event.topic for event in events), size=size),
+        source="/gateway",
+        idempotency_key="received:" + hashlib.blake2b(first.encode(), digest_size=16).hexdigest(),
+        causation_id=events[0].id,
     )
 
 
-def _refuse_doubled_headers(request: Request) -> None:
-    """Two signatures, of which the verifier sees one: a request nobody sends by accident."""
-    for name in SIGNED:
-        if len(request.headers.getlist(name)) > 1:
-            raise Malformed("a signature header occurs twice")
+def _combined(headers: Headers) -> Mapping[str, str]:
+    """One value a name: repeated fields are joined, as RFC 9110, section 5.3, has it.
+
+    Raises Unauthorized for two signatures, of which a verifier would see one: nobody sends that by accident.
+    """
+    found: dict[str, str] = {}
+    for name, value in headers.items():
+        if name in found and "signature" in name:
+            raise Unauthorized("signature mismatch", reason=f"the header {name} occurs twice")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def _problem(error: Exception) -> Problem:
+    """Of an adapter's or its service's trouble a sender is told nothing but to come again."""
+    if isinstance(error, EventBusError):
+        return problem_of(error)
+    return Problem(503, "not accepted", headers={"Retry-After": str(NOT_READY_SECONDS)})

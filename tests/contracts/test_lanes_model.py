@@ -259,7 +259,7 @@ class Run:
                 if self.crashes[entry_id] >= POISON:
                     expected.append(entry_id)
         held = sum(owner in silent for owner, _ in self.state.owners.values())
-        back, _, buried = await self.shard.sweep("g", poison_limit=POISON, ordered=True)
+        back, _, buried = await self.shard.sweep("g", poison_limit=POISON)
         assert sorted(one.entry_id for one in buried) == sorted(expected)
         assert back == held - len(expected)
         self.seen["poison"] += len(buried)

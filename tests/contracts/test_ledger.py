@@ -45,7 +45,7 @@ class Desk:
     async def lose(self, consumer: str) -> None:
         """The consumer falls silent and its deliveries are ready for others."""
         await self.connection.do("ZADD", self.keys.alive, 1, consumer)
-        assert (await self.shard.sweep("g", poison_limit=9, ordered=True))[0] == 1
+        assert (await self.shard.sweep("g", poison_limit=9))[0] == 1
 
     async def abandon(self, entry: Entry) -> None:
         """The intent is as old as an abandoned one."""

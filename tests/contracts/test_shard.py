@@ -82,7 +82,7 @@ class Bench:
     async def crash(self, consumer: str, *, limit: int = 3) -> list[str]:
         """The consumer dies and is swept; returns the wires buried as poison."""
         await self.silence(consumer)
-        _, _, buried = await self.shard.sweep("g", poison_limit=limit, ordered=True)
+        _, _, buried = await self.shard.sweep("g", poison_limit=limit)
         return [one.wire.decode() for one in buried]
 
     async def now(self) -> int:
@@ -285,9 +285,9 @@ async def test_the_sweep_misses_a_lost_group_but_finds_nothing_in_a_lost_log(ben
     await bench.declare()
     await bench.do("XGROUP", "DESTROY", bench.keys.log, "g")
     with pytest.raises(MissingGroup):
-        await bench.shard.sweep("g", poison_limit=3, ordered=True)
+        await bench.shard.sweep("g", poison_limit=3)
     await bench.do("DEL", bench.keys.log)
-    assert await bench.shard.sweep("g", poison_limit=3, ordered=True) == (0, 0, [])
+    assert await bench.shard.sweep("g", poison_limit=3) == (0, 0, [])
 
 
 @pytest.mark.parametrize("lost", ["group", "log"])
@@ -574,7 +574,7 @@ async def test_the_sweep_leaves_alone_whoever_beats(bench: Bench) -> None:
     await bench.taken("b", 1)
     await bench.silence("a")
     await bench.shard.beat("b", LEASE)
-    assert (await bench.shard.sweep("g", poison_limit=3, ordered=True))[0] == 1
+    assert (await bench.shard.sweep("g", poison_limit=3))[0] == 1
     assert wires(await bench.taken("c")) == ["1"]
     assert [owner for owner, _ in (await bench.owners()).values()] == ["c", "b"]
 
@@ -585,7 +585,7 @@ async def test_a_beat_saves_a_consumer_that_was_about_to_be_swept(bench: Bench) 
     await bench.one("a")
     await bench.silence("a")
     await bench.shard.beat("a", LEASE)
-    assert (await bench.shard.sweep("g", poison_limit=3, ordered=True)) == (0, 0, [])
+    assert (await bench.shard.sweep("g", poison_limit=3)) == (0, 0, [])
 
 
 async def test_a_good_bye_lets_the_sweep_take_back_at_once(bench: Bench) -> None:
@@ -593,7 +593,7 @@ async def test_a_good_bye_lets_the_sweep_take_back_at_once(bench: Bench) -> None
     await bench.publish(None)
     await bench.one("a")
     await bench.shard.beat("a", timedelta())
-    assert (await bench.shard.sweep("g", poison_limit=3, ordered=True))[0] == 1
+    assert (await bench.shard.sweep("g", poison_limit=3))[0] == 1
 
 
 async def test_the_sweep_touches_nothing_that_waits(bench: Bench) -> None:
@@ -604,7 +604,7 @@ async def test_the_sweep_touches_nothing_that_waits(bench: Bench) -> None:
     await bench.retry("a", later, 60_000)
     await bench.retry("a", ready)
     before = await bench.state()
-    assert (await bench.shard.sweep("g", poison_limit=1, ordered=True)) == (0, 0, [])
+    assert (await bench.shard.sweep("g", poison_limit=1)) == (0, 0, [])
     assert await bench.state() == before
     assert await bench.settle("a", holder) == [True]
 
@@ -623,7 +623,7 @@ async def test_first_crash_ready_second_suspect_third_dead(bench: Bench) -> None
     (third,) = await bench.taken("c", suspects=True)
     assert (third.attempt, third.suspect) == (1, True)
     await bench.silence("c")
-    back, _, (buried,) = await bench.shard.sweep("g", poison_limit=3, ordered=True)
+    back, _, (buried,) = await bench.shard.sweep("g", poison_limit=3)
     assert back == 0
     assert (buried.entry_id, buried.crashes, buried.topic) == (stored.entry_id, 3, "vm.created")
     assert (buried.key, buried.sequence, buried.wire) == ("k", 1, b"1")
@@ -678,7 +678,7 @@ async def test_a_consumer_is_forgotten_only_when_it_owns_nothing(bench: Bench) -
     await bench.publish(*[None] * 105)
     assert len(await bench.taken("a", 200)) == 105
     await bench.silence("a")
-    swept = [(await bench.shard.sweep("g", poison_limit=3, ordered=True))[:2] for _ in range(4)]
+    swept = [(await bench.shard.sweep("g", poison_limit=3))[:2] for _ in range(4)]
     assert swept == [(100, 0), (5, 0), (0, 1), (0, 0)]
     assert len(await bench.taken("b", 200)) == 105
 
@@ -688,7 +688,7 @@ async def test_pseudo_consumers_are_never_forgotten_while_they_own_something(ben
     await bench.publish("k", "k")
     first = await bench.one()
     await bench.crash("a")
-    await bench.shard.sweep("g", poison_limit=3, ordered=True)
+    await bench.shard.sweep("g", poison_limit=3)
     assert {owner for owner, _ in (await bench.owners()).values()} == {"~ready", "~wait"}
     again = await bench.one("b")
     assert (again.entry_id, again.fence > first.fence) == (first.entry_id, True)

@@ -18,7 +18,7 @@ from eventbus.observer import Observer
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import script
-from eventbus.topics import DeliveryDeadLettered
+from eventbus.topics import DeliveryDeadLettered, VmCreated
 from tests.conftest import wait_until
 from tests.proxy import Proxy
 
@@ -537,3 +537,22 @@ async def test_broken_connections_are_made_again(proxy: Proxy, namespace: str) -
                     proxy.reset()
                 await bus.publish("custom.n", {"n": n})
             await wait_until(lambda: len(seen) == 30, "all are handled", seconds=5)
+
+
+async def test_giving_up_order_leaves_nobody_waiting(bus: EventBus) -> None:
+    """Lanes that an ordered worker left behind are released by an unordered one."""
+    await bus.declare("g", ("vm.*",))
+    await bus.publish_many(VmCreated(vm_id="1", vm_name=str(n)) for n in range(3))
+    shard = bus._shard
+    batch = await shard.take("g", "gone", 10, lease=timedelta(seconds=9), suspects=False, ordered=True)
+    await shard.beat("gone", timedelta())
+    seen: list[str | None] = []
+
+    async def handle(event: Event[VmCreated]) -> None:
+        seen.append(event.data.vm_name)
+
+    await bus.subscribe("vm.*", handle, group="g", options=Options(ordered=False))
+    await bus.run_until_idle(timeout=timedelta(seconds=10))
+
+    assert len(batch.taken) == 1
+    assert sorted(name or "" for name in seen) == ["0", "1", "2"]

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Done: acknowledge deliveries and let their lanes go on. A stale owner changes nothing.
--- ARGV  bell, group, consumer, then per delivery: id, fence, ordering key ('' when unordered)
+-- ARGV  bell, group, consumer, then per delivery: id, fence, ordering key ('' for none)
+-- A group that keeps no order any more may still have lanes: they are released by key like all others.
 -- Returns per delivery 1, or 0 where the caller no longer owns it (or settled it before).
 local ids, out, done, woke = {}, {}, {}, 0
 for i = 4, #ARGV, 3 do ids[#ids+1] = ARGV[i] end

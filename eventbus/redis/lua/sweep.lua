@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Take back what dead consumers held, bury what keeps killing its process, forget consumers that hold nothing.
--- ARGV  bell, group, poison limit, 1 to keep order by key
+-- ARGV  bell, group, poison limit
 -- Returns {taken back, consumers forgotten, {id, crashes, topic, key, sequence, wire}... buried}. At most 100 a call and consumer.
 -- Only consumers that stopped beating are looked at: the three pseudo-consumers never beat and own no running work.
 if redis.call('EXISTS', LOG) == 0 then return {0, 0, {}} end
@@ -14,7 +14,7 @@ for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', LOG, GROUP)) do
       local id = p[1]
       local crashes = redis.call('HINCRBY', CRASHES, id, 1)
       if crashes >= tonumber(ARGV[3]) then
-        local key = ARGV[4] == '1' and redis.call('XRANGE', LOG, id, id)[1][2][4] or ''
+        local key = redis.call('XRANGE', LOG, id, id)[1][2][4]
         local w, f = bury(id, key, 'poison', 'the process that handled it died', crashes)
         woke = woke + w
         buried[#buried+1] = {id, crashes, f[2], f[4], f[6], f[8]}

@@ -1,0 +1,74 @@
+"""Redis goes away under a gateway that was put together from a settings file, with the bus's own patience."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from eventbus.redis.embedded import find_server
+from integrations.github.fake import FakeGitHub
+from integrations.slack.fake import FakeSlack
+from service.gateway.app import build_app
+from service.http import serving
+from service.wiring import open_runtime, read_settings
+
+SLACK_SECONDS = 3.0
+"""docs.slack.dev, Slash commands, "Confirming receipt"."""
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A redis-server of the test's own, and its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = ["--port", str(port), "--dir", str(tmp_path), "--appendonly", "yes", "--save", ""]
+    process = subprocess.Popen([str(find_server()), *arguments], stdout=subprocess.DEVNULL)
+    try:
+        yield process, f"redis://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_slack_and_github_are_answered_in_their_time_and_what_was_sent_again_is_stored_once(
+    tmp_path: Path, redis: tuple[subprocess.Popen[bytes], str], slack: FakeSlack, github: FakeGitHub
+) -> None:
+    process, url = redis
+    path = tmp_path / "eventbus.yaml"
+    integrations = {"slack": slack.settings(), "github": github.settings(), "log": {}}
+    path.write_text(yaml.safe_dump({"events": {"url": url}, "integrations": integrations}))
+    async with open_runtime(read_settings(path), serve=False) as runtime:
+        await runtime.registry.start()
+        await runtime.bus.declare("witness", (">",))
+        async with (
+            serving(build_app(runtime), "127.0.0.1", 0) as port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1/webhooks", trust_env=False) as http,
+        ):
+            command = slack.slash_command("/eventbus-status")
+            headers, body = github.raw_webhook("push", github.push())
+            assert (await http.post("/slack", headers=command.headers, content=command.body)).status_code == 200
+            event = slack.event_callback({"type": "app_mention", "text": "hello"})
+            process.send_signal(signal.SIGSTOP)  # it keeps its connections and answers nothing
+            try:
+                for name, given, content in (("slack", *event), ("github", headers, body)):
+                    began = time.monotonic()
+                    answer = await http.post(f"/{name}", headers=given, content=content, timeout=20)
+                    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+                    assert answer.headers["retry-after"]
+                    assert time.monotonic() - began < SLACK_SECONDS
+            finally:
+                process.send_signal(signal.SIGCONT)
+            assert (await http.post("/slack", headers=event.headers, content=event.body)).status_code == 200
+            assert (await http.post("/github", headers=headers, content=body)).status_code == 202
+        backlog = await runtime.bus.backlog("witness")
+        assert backlog is not None
+        assert backlog.unread == 6, "three webhooks, each with its notice"

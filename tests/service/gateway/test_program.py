@@ -1,0 +1,129 @@
+"""The gateway as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from eventbus.redis.embedded import find_server
+from service.process import Child
+
+PATIENCE_SECONDS = 30.0
+KEY = "a-key-for-tests-0001"
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def redis(tmp_path: Path, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """What the test starts here is ended after it."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def start_redis(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    arguments = ["--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+    return subprocess.Popen([str(find_server()), *arguments], stdout=subprocess.DEVNULL)
+
+
+def config(folder: Path, url: str, **gateway: Any) -> Path:
+    settings = {
+        "events": {"url": url},
+        "integrations": {"log": {}},
+        "gateway": {"port": 0, "api_keys": [KEY], **gateway},
+        "log": {"format": "json"},
+    }
+    path = folder / "eventbus.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@asynccontextmanager
+async def gateway(folder: Path, url: str, **settings: Any) -> AsyncIterator[tuple[Child, httpx.AsyncClient]]:
+    command = [sys.executable, "-m", "service", "gateway", "--config", str(config(folder, url, **settings))]
+    child = Child("gateway", command, {}, folder)
+    await child.start()
+    try:
+        address = (await child.wait_for("answering", PATIENCE_SECONDS))["url"]
+        async with httpx.AsyncClient(base_url=address, trust_env=False) as http:
+            yield child, http
+    finally:
+        await child.stop()
+
+
+async def ready(http: httpx.AsyncClient) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (await http.get("/readyz")).status_code != 200:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_it_starts_without_redis_says_so_once_and_works_when_redis_appears(
+    tmp_path: Path, port: int, redis: list[subprocess.Popen[bytes]]
+) -> None:
+    async with gateway(tmp_path, f"redis://:pass-word@127.0.0.1:{port}/0") as (child, http):
+        line = await child.wait_for("webhooks and events get 503 until Redis is back", PATIENCE_SECONDS)
+        assert f"can't reach Redis at redis://127.0.0.1:{port}/0" in line["error"]
+        assert (await http.get("/livez")).status_code == 200
+        assert (await http.get("/readyz")).status_code == 503
+        headers = {"Authorization": f"Bearer {KEY}"}
+        began = time.monotonic()
+        refused = await http.post("/api/v1/events", json={"type": "team.x", "id": "one"}, headers=headers, timeout=10)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert time.monotonic() - began < 8
+    redis.append(start_redis(tmp_path, port))
+    async with gateway(tmp_path, f"redis://127.0.0.1:{port}/0") as (child, http):
+        await ready(http)
+        taken = await http.post("/api/v1/events", json={"type": "team.x", "id": "one"}, headers=headers)
+        assert (taken.status_code, taken.json()["status"]) == (202, "stored")
+        redis[0].kill()
+        redis[0].wait()
+        assert (await http.get("/readyz")).status_code == 503
+        redis.append(start_redis(tmp_path, port))
+        await ready(http)
+        repeated = await http.post("/api/v1/events", json={"type": "team.x", "id": "one"}, headers=headers)
+        assert (repeated.status_code, repeated.json()["status"]) == (202, "duplicate")
+
+
+async def test_sigterm_ends_it_in_order_though_a_connection_is_open(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "memory://") as (child, http):
+        assert (await http.get("/livez")).status_code == 200
+        began = time.monotonic()
+        child.kill(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await child.wait() == 0
+        assert time.monotonic() - began < 5
+    assert [line["event"] for line in child.lines][-2:] == ["stopping", "stopped"]
+
+
+async def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        path = config(tmp_path, "memory://", port=number)
+        command = [sys.executable, "-m", "service", "gateway", "--config", str(path)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: can't listen on 127.0.0.1:{number}: Address already in use")
