@@ -92,8 +92,15 @@ class Publisher:
         self._waiting.extend(zip(letters, futures, strict=True))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send(), name="publisher")
-        # A cancelled caller must not cancel what others wait for; what it asked for may still be stored.
-        return list(await asyncio.gather(*map(asyncio.shield, futures))) if len(futures) > 1 else [await futures[0]]
+        if len(futures) == 1:
+            return [await futures[0]]
+        try:
+            # Without the shield the first failure would cancel the rest, which are still under way.
+            return list(await asyncio.gather(*map(asyncio.shield, futures)))
+        except asyncio.CancelledError:
+            for future in futures:
+                future.cancel()  # what has not left is not sent; what has may be stored
+            raise
 
     async def flush(self) -> None:
         """Wait until nothing is under way."""
@@ -105,7 +112,7 @@ class Publisher:
             while self._waiting:
                 batch = self._next_batch()
                 try:
-                    stored = await self._persist([one for one, _ in batch])
+                    stored = await self._persist([one for one, _ in batch]) if batch else []
                 except Exception as error:  # noqa: BLE001  whatever it is, it is each caller's answer
                     for _, future in batch:
                         if not future.done():
@@ -123,8 +130,9 @@ class Publisher:
         size = 0
         while self._waiting and len(batch) < BATCH and size < BATCH_BYTES:
             one = self._waiting.popleft()
-            size += len(one[0].wire)
-            batch.append(one)
+            if not one[1].cancelled():
+                size += len(one[0].wire)
+                batch.append(one)
         return batch
 
     async def _persist(self, letters: Sequence[Letter]) -> list[Stored]:

@@ -235,7 +235,10 @@ class Registry:
 
     async def _bus_health(self) -> Health:
         try:
-            latency = await self._bus.check_server()
+            async with asyncio.timeout(HEALTH_SECONDS):
+                latency = await self._bus.check_server()
+        except TimeoutError:
+            return Health("unhealthy", f"{self._bus.address} did not answer within {HEALTH_SECONDS:g} s")
         except EventBusError as error:
             return Health("unhealthy", str(error))
         return Health("healthy", self._bus.address, round(latency, 1))

@@ -133,6 +133,24 @@ async def test_a_cancelled_publish_takes_nobody_with_it(far: EventBus) -> None:
     assert (await far.publish(numbered(3))).sequence == 4
 
 
+async def test_what_its_caller_gave_up_before_it_left_is_not_sent(far: EventBus) -> None:
+    """An outage with callers that lose patience leaves no queue behind."""
+    under_way = asyncio.create_task(far.publish(numbered(1)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has left
+    given_up = [
+        asyncio.create_task(far.publish(numbered(2))),
+        asyncio.create_task(far.publish_many([numbered(3), numbered(4)])),
+    ]
+    await asyncio.sleep(0)
+    for task in given_up:
+        task.cancel()
+    await asyncio.gather(*given_up, return_exceptions=True)
+
+    first = await under_way
+    assert (await far.publish(numbered(5))).sequence == first.sequence + 1
+
+
 async def test_nothing_is_sent_when_one_of_many_is_malformed(bus: EventBus) -> None:
     with pytest.raises(InvalidEvent):
         await bus.publish_many([numbered(1), Event(topic="custom.n", data={"n": "\ud800"})])
