@@ -11,6 +11,8 @@ an effect exists), `Subscribes` (more than one target).
 
 from __future__ import annotations
 
+import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from structlog.typing import FilteringBoundLogger
 
 from eventbus.event import Event
-from integrations.errors import Rejected
+from integrations.errors import IntegrationError, RateLimited, Rejected
 from integrations.http import Http
 
 
@@ -121,6 +123,9 @@ class Artifact(BaseModel):
     content: dict[str, JsonValue]
 
 
+HEALTH_SECONDS = 4.0
+"""How long a service may take to say how it is: less than the registry waits for an adapter."""
+
 HealthState = Literal["healthy", "degraded", "unhealthy"]
 
 
@@ -131,6 +136,22 @@ class Health:
     state: HealthState
     detail: str = ""
     latency_ms: float | None = None
+
+    @classmethod
+    async def of(cls, question: Awaitable[str], service: str) -> Health:
+        """What the answer to a question says: healthy with the answer as detail, degraded when we are to slow down,
+        unhealthy after HEALTH_SECONDS or any other error of ours."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                answer = await question
+        except TimeoutError:
+            return cls("unhealthy", f"{service} did not answer within {HEALTH_SECONDS:g} s")
+        except RateLimited as error:
+            return cls("degraded", error.detail)
+        except IntegrationError as error:
+            return cls("unhealthy", error.detail)
+        return cls("healthy", answer, round((time.monotonic() - began) * 1000, 1))
 
 
 Effects = Literal["keyed", "searchable", "repeatable", "at_least_once"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +23,7 @@ from integrations.base import (
     Notification,
     Outcome,
 )
-from integrations.errors import IntegrationError, RateLimited, Rejected
+from integrations.errors import Rejected
 from integrations.github import render
 from integrations.github.artifacts import Comment, Issue, PullRequest
 from integrations.github.client import Client, Made
@@ -32,8 +31,6 @@ from integrations.github.config import GitHubConfig
 from integrations.github.inbound import MAX_BYTES, Inbox
 from integrations.github.marker import Marker
 from integrations.github.place import Place, parse_pull_request, parse_target
-
-HEALTH_SECONDS = 4.5
 
 LOOK_BACK = timedelta(days=1)
 """How long before an event's time its comment is looked for: the publisher's clock and GitHub's may differ."""
@@ -122,18 +119,12 @@ class GitHub(Integration[GitHubConfig]):
 
     async def health(self) -> Health:
         """Ask `GET /user`, or as a GitHub App `GET /app`. A used-up rate limit is degraded, anything else unhealthy."""
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(HEALTH_SECONDS):
-                account = await self._api.account()
-        except TimeoutError:
-            return Health("unhealthy", f"GitHub did not answer within {HEALTH_SECONDS:g} s")
-        except RateLimited as error:
-            return Health("degraded", error.detail)
-        except IntegrationError as error:
-            return Health("unhealthy", error.detail)
+        return await Health.of(self._who(), "GitHub")
+
+    async def _who(self) -> str:
+        account = await self._api.account()
         left = f", {account.remaining:,} of {account.limit:,} requests left" if account.limit >= 0 else ""
-        return Health("healthy", f"signed in as {account.login}{left}", round((time.monotonic() - began) * 1000, 1))
+        return f"signed in as {account.login}{left}"
 
     async def close(self) -> None:
         """Wait for calls under way, at most their timeout."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Any
 
 from eventbus.event import Event
@@ -18,14 +16,12 @@ from integrations.base import (
     Manifest,
     Notification,
 )
-from integrations.errors import IntegrationError, RateLimited, Rejected
+from integrations.errors import Rejected
 from integrations.slack import render, vms
 from integrations.slack.blocks import Message
 from integrations.slack.client import Client
 from integrations.slack.config import SlackConfig
 from integrations.slack.inbound import Inbox
-
-HEALTH_SECONDS = 4
 
 
 class Slack(Integration[SlackConfig]):
@@ -89,17 +85,7 @@ class Slack(Integration[SlackConfig]):
         """Ask auth.test. An incoming webhook can't be asked without posting, so it counts as healthy, and says so."""
         if self.config.bot_token is None:
             return Health("healthy", "not verified: an incoming webhook can only be tried by posting a message")
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(HEALTH_SECONDS):
-                identity = await self._client.identity()
-        except TimeoutError:
-            return Health("unhealthy", f"auth.test was not answered within {HEALTH_SECONDS} s")
-        except RateLimited as error:
-            return Health("degraded", error.detail)
-        except IntegrationError as error:
-            return Health("unhealthy", error.detail)
-        return Health("healthy", identity, round((time.monotonic() - began) * 1000, 1))
+        return await Health.of(self._client.identity(), "auth.test")
 
     async def _post(self, channel: str, message: Message, key: str) -> DeliveryResult:
         reference = await self._client.post(channel, message, key)

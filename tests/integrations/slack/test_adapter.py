@@ -7,9 +7,10 @@ import pytest
 
 from eventbus.catalog import catalog
 from eventbus.topics import MigrationCompleted, SlackCommand, TaskFailed, VmCreated, VmStopped, WebhookReceived
+from integrations import base
 from integrations.base import Action, Delivery, Health, Inbound, Notification, Outcome
 from integrations.errors import Rejected
-from integrations.slack import Slack, adapter
+from integrations.slack import Slack
 from integrations.slack.fake import FakeSlack
 
 MakeSlack = Callable[..., Awaitable[Slack]]
@@ -118,10 +119,10 @@ async def test_health_is_asked_of_slack_with_our_token(slack: Slack, fake: FakeS
 
 
 async def test_health_gives_up_in_time(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "HEALTH_SECONDS", 0)
+    monkeypatch.setattr(base, "HEALTH_SECONDS", 0)
     health = await slack.health()
     assert health.state == "unhealthy"
-    assert "not answered within" in health.detail
+    assert "did not answer within" in health.detail
 
 
 async def test_the_health_of_a_webhook_says_that_it_was_not_verified(make_slack: MakeSlack, fake: FakeSlack) -> None:
