@@ -42,7 +42,8 @@ _PASSING_CLASSES = (
     exceptions.ReadOnlyError,
     exceptions.TryAgainError,
 )
-_PASSING = ("BUSY", "NOGROUP", "NOREPLICAS", "UNBLOCKED")
+_MISSING_GROUP = ("NOGROUP", "The XGROUP subcommand requires the key to exist")  # the second is fakeredis' word for it
+_PASSING = ("BUSY", "NOREPLICAS", "UNBLOCKED", *_MISSING_GROUP)
 _memory: dict[str, fakeredis.FakeServer] = {}
 
 
@@ -268,4 +269,4 @@ def _reason(said: str) -> str:
 
 def is_missing_group(error: BaseException | None) -> bool:
     """True when Redis says that the group or its log is not there (somebody deleted it)."""
-    return isinstance(error, exceptions.ResponseError) and "NOGROUP" in str(error)
+    return isinstance(error, exceptions.ResponseError) and any(words in str(error) for words in _MISSING_GROUP)
