@@ -499,7 +499,6 @@ async def test_a_group_somebody_deleted_is_declared_again(bus: EventBus, namespa
             await bus._connection.do("XGROUP", "DESTROY", keys.log, "g")
         else:
             await bus._connection.do("DEL", keys.log)
-        assert await bus.backlog("g") is None
         await bus._connection.do("PUBLISH", keys.bell, "")  # it looks before there is anything to see
         await wait_until(lambda: bus.backlog("g"), "the group is there again")
         await bus.publish("custom.n", {"n": 2}, key="lane")
