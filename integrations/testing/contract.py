@@ -260,12 +260,17 @@ def _invalid(model: type[BaseModel], settings: Mapping[str, Any]) -> str | None:
 
 
 def _examples(patterns: Iterable[str]) -> Iterator[Event[Any]]:
-    """The catalogue's example for every topic that the patterns take; a family is shown by a topic `example`."""
+    """The catalogue's example for every topic that the patterns take; a family is shown by a topic `example`.
+
+    A payload class that offers no example shows nothing.
+    """
     topics = {pattern for pattern in patterns if not is_wildcard(pattern)}
     topics |= {cls.__topic__.replace("*", "example").replace(">", "example") for cls in catalog}
     for topic in sorted(topic for topic in topics if matches_any(patterns, topic)):
         cls = catalog.find(topic)
-        yield catalog.event(topic, None if cls is None else cls.example())
+        example = None if cls is None else cls.example()
+        if cls is None or example is not None:
+            yield catalog.event(topic, example)
 
 
 def _settings_of(model: type[BaseModel]) -> list[str]:
