@@ -25,6 +25,7 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from eventbus.ending import cancellable
 from eventbus.errors import EventBusError, Full, Misconfigured, OutcomeUnknown, Unavailable
 from eventbus.redis.embedded import EmbeddedRedis, open_embedded
 from eventbus.redis.scripts import Arg, AsyncClient, run, run_sync, script
@@ -146,7 +147,7 @@ class Connection:
     async def _reviving(self) -> AsyncIterator[None]:
         """Translate errors; where an embedded server does not answer, make sure that somebody keeps it running."""
         try:
-            with translated(self.address):
+            with cancellable(), translated(self.address):
                 yield
         except Unavailable:
             if self._server is not None and not self._revival.locked():
