@@ -60,7 +60,7 @@ def server_pid(server: EmbeddedRedis) -> int:
 
 
 def ps(pid: int, field: str) -> str:
-    done = subprocess.run(["ps", "-o", f"{field}=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    done = subprocess.run(["ps", "-wwo", f"{field}=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
