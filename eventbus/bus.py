@@ -5,34 +5,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
 
+from eventbus.announcer import Announcer
+from eventbus.audit import Gap, gaps
 from eventbus.backoff import RECONNECT
 from eventbus.catalog import catalog
-from eventbus.codec import decode
 from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
 from eventbus.event import Event
 from eventbus.ledger import KEEP, Ledger
 from eventbus.live import Listening, LiveFeed
 from eventbus.observer import Observer
 from eventbus.payload import Payload
-from eventbus.publisher import Publisher, Receipt, letter, receipt
+from eventbus.publisher import Publisher, Receipt, due_at, letter, receipt
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys
-from eventbus.redis.shard import Backlog, Buried, Letter, Shard, Stored, Taken
+from eventbus.redis.history import History
+from eventbus.redis.shard import Backlog, Letter, Shard, Stored
 from eventbus.redis.signals import Signals
 from eventbus.redis.table import Table
 from eventbus.serving import Serving
-from eventbus.subscription import Handler, Options, Subscription, is_quiet
-from eventbus.topics.delivery import DeliveryDeadLettered
+from eventbus.subscription import Handler, Options, Start, Subscription, start_behind
+from eventbus.upkeep import Keep
 
 REMEMBER = timedelta(hours=24)
 LEASE = timedelta(seconds=30)
 SWEEP = timedelta(seconds=5)
 RETENTION = timedelta(hours=24)
+RETENTION_EVENTS = 1_000_000
 PUBLISH_TIMEOUT = timedelta(seconds=5)
 IDLE_POLL_SECONDS = 0.01
 
@@ -55,6 +58,7 @@ class EventBus:
         lease: timedelta = LEASE,
         sweep_every: timedelta = SWEEP,
         retention: timedelta = RETENTION,
+        retention_events: int = RETENTION_EVENTS,
         publish_timeout: timedelta = PUBLISH_TIMEOUT,
         ledger_keep: timedelta = KEEP,
         observer: Observer | None = None,
@@ -62,20 +66,24 @@ class EventBus:
         keys = ShardKeys(namespace)
         self._connection = connection
         self._shard = Shard(connection, keys)
+        self._history = History(connection, keys)
         self._publisher = Publisher(self._shard, timeout=publish_timeout)
         self._observer = observer or Observer()
-        self._live = LiveFeed(self._shard)
+        self._live = LiveFeed(self._history)
         self._live.attach(Signals(connection, keys.live, self._live.heard, back=lambda: None))
         self._subscriptions: dict[str, Subscription] = {}
         self._serving = Serving(
             connection,
             self._shard,
+            self._history,
             lease=lease,
             sweep_every=sweep_every,
-            retention=retention,
+            keep=Keep(retention, retention_events),
             observer=self._observer,
-            dead=self._announce_dead,
+            announcer=Announcer(self._history, self.publish),
+            highest=lambda: self._highest,
         )
+        self._highest = 0
         self._stop = asyncio.Event()
         self.ledger = Ledger(connection, keys, keep=ledger_keep)
 
@@ -124,16 +132,19 @@ class EventBus:
         event: Event[Any] | Payload | str,
         data: Mapping[str, Any] | Payload | None = None,
         *,
+        at: datetime | None = None,
+        delay: timedelta | None = None,
         remember: timedelta = REMEMBER,
         **envelope: Any,
     ) -> Receipt:
         """Publish a payload, a topic with data, or a ready Event. Returns when Redis has it.
 
         `envelope` takes fields of Event: key, idempotency_key, source, subject, correlation_id, ... The same
-        idempotency key within `remember` stores one event. Raises InvalidEvent, Conflict, Full, Unavailable (surely
-        not stored) or OutcomeUnknown (publish the same event again: it is stored once).
+        idempotency key within `remember` stores one event. With `at` or `delay` it is kept until then, by the server's
+        clock, and survives restarts; a worker must run at that time or later. Raises InvalidEvent, Conflict, Full,
+        Unavailable (surely not stored) or OutcomeUnknown (publish the same event again: it is stored once).
         """
-        sent = letter(catalog.event(event, data, **envelope), remember)
+        sent = letter(catalog.event(event, data, **envelope), remember, due_at(at, delay))
         (stored,) = await self._publisher.publish([sent])
         return self._receipt(sent, stored)
 
@@ -154,6 +165,8 @@ class EventBus:
 
     def _receipt(self, sent: Letter, stored: Stored) -> Receipt:
         made = receipt(sent, stored)
+        if made.sequence > self._highest:
+            self._highest = made.sequence
         self._observer.published(made.topic, made.status)
         return made
 
@@ -190,12 +203,12 @@ class EventBus:
             raise
         return subscription.id
 
-    async def declare(self, group: str, patterns: tuple[str, ...], *, from_now: bool = False) -> None:
+    async def declare(self, group: str, patterns: tuple[str, ...], *, start: Start = "earliest") -> None:
         """Declare a durable group without serving it: what is published from now on waits for it.
 
         A Redis that is away is waited for.
         """
-        checked = Subscription.of(patterns, lambda event: None, group, Options(from_now=from_now))
+        checked = Subscription.of(patterns, lambda event: None, group, Options(start=start))
         await self._patiently(lambda: self._begin(checked))
 
     async def unsubscribe(self, subscription_id: str, *, grace: timedelta = timedelta(seconds=5)) -> None:
@@ -225,7 +238,7 @@ class EventBus:
             await self._live.serve(subscription)
             return
         options = subscription.options
-        await self._shard.declare(subscription.group, subscription.patterns, from_now=options.from_now)
+        await self._shard.declare(subscription.group, subscription.patterns, behind=start_behind(options.start))
         if self._serving.is_on and subscription.id in self._subscriptions:  # `declare` begins what nobody serves here
             self._serving.add(subscription)
 
@@ -307,19 +320,17 @@ class EventBus:
             else:
                 return
 
-    # -- dead letters ----------------------------------------------------------------------------------------------
+    # -- the books -------------------------------------------------------------------------------------------------
 
-    async def _announce_dead(self, group: str, dead: Taken | Buried, reason: str, error: str, attempts: int) -> None:
-        if is_quiet(dead.topic):
-            return
-        try:
-            event_id = decode(dead.topic, dead.wire).id
-        except EventBusError:
-            event_id = dead.entry_id
-        notice = DeliveryDeadLettered(
-            group=group, event_id=event_id, event_topic=dead.topic, reason=reason, error=error, attempts=attempts
-        )
-        try:
-            await self.publish(notice, source="/eventbus", idempotency_key=f"dead:{group}:{dead.entry_id}")
-        except EventBusError as fault:
-            _log.error("a dead letter was not announced", group=group, event_id=event_id, error=str(fault))
+    async def audit(self) -> list[Gap]:
+        """What does not add up in the books of the log; empty when every event is accounted for.
+
+        Every process that serves does this by itself, logs what it finds and publishes `delivery.gap_found`.
+        """
+        return gaps(await self._history.books(list(await self._shard.declared())), seen=self._highest)
+
+    async def accept(self, gap: Gap) -> None:
+        """Take note of a gap: from now on the books add up without it. Accepting it twice would be a new gap."""
+        await self._history.accept(gap.kind, gap.group, gap.count)
+        if gap.kind == "rolled back":
+            self._highest = gap.first - 1

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from time import perf_counter
 from typing import Any, TypeVar
 
 import structlog
@@ -19,10 +20,10 @@ import structlog
 from eventbus.backoff import RECONNECT
 from eventbus.codec import decode
 from eventbus.ending import end
-from eventbus.errors import InvalidEvent, Misconfigured, Unavailable, UnknownVersion
+from eventbus.errors import Full, InvalidEvent, Misconfigured, Unavailable, UnknownVersion
 from eventbus.event import Event
 from eventbus.observer import Observer
-from eventbus.redis.shard import Batch, MissingGroup, Retry, Shard, Taken
+from eventbus.redis.shard import Batch, MissingGroup, Retry, Settled, Shard, Taken
 from eventbus.subscription import Attempt, Refused, Subscription, TryLater
 
 POLL_SECONDS = 2.0
@@ -32,11 +33,12 @@ PARK = timedelta(seconds=30)
 ERROR_CHARACTERS = 1000
 TURN = 50
 NO_DELAY = 0
+EARLIEST = "0"
 
 _log = structlog.get_logger("eventbus.consumer")
 
 T = TypeVar("T")
-Buried = Callable[[Taken, str, str, int], Awaitable[None]]
+Buried = Callable[[], Awaitable[None]]
 
 
 class Consumer:
@@ -74,6 +76,9 @@ class Consumer:
         self._done: list[tuple[str, int, str]] = []
         self._dirty = asyncio.Event()
         self._suspects = 0
+        self._lost = False  # a reply that gave us work was lost: what we own and don't know of must be recovered
+        self._gifts = asyncio.Lock()  # held while a settle may give us work, so that nothing is recovered meanwhile
+        self.highest = 0
         self._stopping = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._settler: asyncio.Task[None] | None = None
@@ -154,13 +159,27 @@ class Consumer:
                 continue
             started = asyncio.get_running_loop().time()
             self._bell.clear()
-            batch = await self._insist(lambda n=room: self._take(min(n, MAX_BATCH)), recover=True)  # type: ignore[misc]
+            batch = await self._insist(lambda n=room: self._take(min(n, MAX_BATCH)), self._lose)  # type: ignore[misc]
             if batch.taken or batch.read:
                 await self._adapt(batch, started)
             else:
                 await self._rest(batch)
 
+    def _lose(self) -> None:
+        self._lost = True
+        self._bell.set()
+
+    async def _recover(self) -> None:
+        """Hand back what we own and don't know of."""
+        async with self._gifts:
+            stray = await self._shard.recover(self._group, self._name, list(self._held.items()))
+            self._lost = False
+        if stray:
+            _log.info("recovered deliveries of a lost reply", group=self._group, count=stray)
+
     async def _take(self, count: int) -> Batch:
+        if self._lost:
+            await self._recover()
         mine = self._suspects > 0 and not self._suspect_turn.locked()
         if mine:
             await self._suspect_turn.acquire()  # free, so this does not wait
@@ -179,10 +198,16 @@ class Consumer:
             if mine and not suspect:
                 self._suspect_turn.release()
         self._suspects = batch.suspects
-        for one in batch.taken:
-            self._held[one.entry_id] = one.fence
-            self._queue.put_nowait(one)
+        self._hold(batch.taken)
         return batch
+
+    def _hold(self, taken: list[Taken]) -> None:
+        held, put = self._held, self._queue.put_nowait
+        for one in taken:
+            held[one.entry_id] = one.fence
+            put(one)
+        if taken:
+            self.highest = max(self.highest, taken[-1].sequence)
 
     async def _adapt(self, batch: Batch, started: float) -> None:
         """Fast handlers get a large prefetch; slow ones hold no more than they can soon begin."""
@@ -207,24 +232,19 @@ class Consumer:
             async with asyncio.timeout(seconds):
                 await self._bell.wait()
 
-    async def _insist(self, call: Callable[[], Awaitable[T]], *, recover: bool = False) -> T:
-        """Repeat a call until Redis answers. After a failed take the entries it may have given us are recovered."""
-        attempt, lost = 0, False
+    async def _insist(self, call: Callable[[], Awaitable[T]], failed: Callable[[], None] | None = None) -> T:
+        """Repeat a call until Redis answers; `failed` is told of each failure."""
+        attempt = 0
         while True:
             try:
-                if lost:
-                    known = list(self._held.items())
-                    stray = await self._shard.recover(self._group, self._name, known)
-                    if stray:
-                        _log.info("recovered deliveries of a lost reply", group=self._group, count=stray)
-                    lost = False
                 return await call()
             except MissingGroup:
                 _log.error("group is gone from Redis; declaring it again from the earliest event", group=self._group)
                 with contextlib.suppress(Unavailable):
-                    await self._shard.declare(self._group, self._subscription.patterns, from_now=False)
-            except (Unavailable, Misconfigured) as error:
-                lost = lost or recover
+                    await self._shard.declare(self._group, self._subscription.patterns, behind=EARLIEST)
+            except (Unavailable, Full, Misconfigured) as error:
+                if failed is not None:
+                    failed()
                 if attempt == 0:
                     _log.warning("Redis is away; trying again", group=self._group, error=str(error))
             attempt += 1
@@ -235,7 +255,7 @@ class Consumer:
     async def _work(self) -> None:
         turn, me = 0, asyncio.current_task()
         while me is None or not me.cancelling():  # a handler may have swallowed it
-            taken = await self._queue.get()
+            taken = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
             try:
                 await self._run_one(taken)
             finally:
@@ -247,12 +267,9 @@ class Consumer:
                 await asyncio.sleep(0)  # handlers that never wait would starve the settler
 
     async def _run_one(self, taken: Taken) -> None:
-        attempt = Attempt(self._group, taken.entry_id, self._name, taken.fence, taken.attempt, taken.sequence)
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        started = perf_counter()
         try:
-            event = decode(taken.topic, taken.wire)
-            await self._call(event, attempt)
+            await self._call(decode(taken.topic, taken.wire), taken)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and not task.cancelling():  # the handler cancelled something of its own
@@ -266,21 +283,16 @@ class Consumer:
             self._done.append((taken.entry_id, taken.fence, taken.key))
             self._dirty.set()
             outcome = "done"
-        self._observer.handled(self._group, taken.topic, outcome, clock() - started)
+        self._observer.handled(self._group, taken.topic, outcome, perf_counter() - started)
 
-    async def _call(self, event: Event[Any], attempt: Attempt) -> None:
-        arguments = (event, attempt) if self._subscription.wants_attempt else (event,)
-        limit = self._options.timeout
-        if limit is None:
-            await self._subscription.call(*arguments)
-            return
-        try:
-            async with asyncio.timeout(limit.total_seconds()) as time_limit:
-                await self._subscription.call(*arguments)
-        except TimeoutError:
-            if time_limit.expired():
-                raise TimeoutError(f"no end after {limit.total_seconds():g} s") from None
-            raise  # the handler's own
+    def _call(self, event: Event[Any], taken: Taken) -> Awaitable[Any]:
+        subscription, limit = self._subscription, self._options.timeout
+        if subscription.wants_attempt:
+            attempt = Attempt(self._group, taken.entry_id, self._name, taken.fence, taken.attempt, taken.sequence)
+            call = subscription.call(event, attempt)
+        else:
+            call = subscription.call(event)
+        return call if limit is None else _within(call, limit.total_seconds())
 
     async def _decide(self, taken: Taken, error: Exception) -> str:
         """What becomes of a delivery whose attempt failed."""
@@ -341,8 +353,7 @@ class Consumer:
             )
         )
         try:
-            if ours:
-                await self._buried(taken, reason, text, attempts)
+            await self._buried()
         finally:  # afterwards: whoever waits for us to hold nothing waits for the announcement too
             self._release([(taken.entry_id, taken.fence)], [ours])
         return "dead"
@@ -355,10 +366,19 @@ class Consumer:
             self._dirty.clear()
             while self._done:
                 batch, self._done = self._done[:MAX_BATCH], self._done[MAX_BATCH:]
-                ours = await self._insist(lambda b=batch: self._shard.settle(self._group, self._name, b))  # type: ignore[misc]
-                self._release([(entry_id, fence) for entry_id, fence, _ in batch], ours)
-                if any(lane for _, _, lane in batch):
-                    self._bell.set()  # the next of a lane may be ready
+                ended = await self._insist(lambda b=batch: self._finish(b), self._lose)  # type: ignore[misc]
+                self._release([one[:2] for one in batch], [end is not Settled.FENCED for end in ended])
+
+    async def _finish(self, batch: list[tuple[str, int, str]]) -> list[Settled]:
+        """Settle, and be given at once what comes next in the lanes, unless we stop or are recovering."""
+        if self._stopping.is_set() or self._gifts.locked():
+            ended, _ = await self._shard.settle(self._group, self._name, batch)
+            self._bell.set()  # the next of a lane may be ready
+            return ended
+        async with self._gifts:
+            ended, after = await self._shard.settle(self._group, self._name, batch, go_on=True)
+            self._hold(after)
+        return ended
 
     def _release(self, finished: list[tuple[str, int]], ours: list[bool]) -> None:
         for (entry_id, fence), mine in zip(finished, ours, strict=True):
@@ -367,3 +387,13 @@ class Consumer:
             if not mine:
                 self._observer.fenced(self._group)
         self._room.set()
+
+
+async def _within(call: Awaitable[Any], seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            await call
+    except TimeoutError:
+        if limit.expired():
+            raise TimeoutError(f"no end after {seconds:g} s") from None
+        raise  # the handler's own

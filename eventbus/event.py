@@ -65,18 +65,19 @@ class Event(BaseModel, Generic[P]):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
+    # How it came to be stands first, what it says last: see `codec.fingerprint`.
     id: Short = Field(default_factory=new_id)
-    topic: Topic
     source: Short = "/"
     time: Annotated[AwareDatetime, AfterValidator(_utc)] = Field(default_factory=_now)
-    subject: Short | None = None
-    data: SerializeAsAny[P]
-    key: Short | None = None
     idempotency_key: Short = ""
     correlation_id: Short | None = None
     causation_id: Short | None = None
     traceparent: Annotated[str, Field(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None = None
+    topic: Topic
+    subject: Short | None = None
+    key: Short | None = None
     version: Annotated[int, Field(ge=1)] = 1
+    data: SerializeAsAny[P]
 
     def model_post_init(self, context: object, /) -> None:
         if not self.idempotency_key:

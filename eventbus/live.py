@@ -20,7 +20,7 @@ from eventbus.ending import end
 from eventbus.errors import EventBusError
 from eventbus.event import Event
 from eventbus.pattern import matches_any
-from eventbus.redis.shard import Shard
+from eventbus.redis.history import History
 from eventbus.redis.signals import Signals
 from eventbus.subscription import Subscription
 
@@ -89,8 +89,8 @@ class Listening:
 class LiveFeed:
     """Reads the live channel of a shard for all live subscribers of this process."""
 
-    def __init__(self, shard: Shard, signals: Signals | None = None) -> None:
-        self._shard = shard
+    def __init__(self, history: History, signals: Signals | None = None) -> None:
+        self._history = history
         self._signals = signals
         self._listeners: dict[str, Listener] = {}
         self._handlers: dict[str, asyncio.Task[None]] = {}
@@ -131,20 +131,29 @@ class LiveFeed:
             await self._signals.stop()
 
     async def heard(self, message: bytes) -> None:
-        """One message of the live channel: `entry id, sequence, topic, wire`, separated by blanks."""
-        place, number, name, wire = message.split(b" ", 3)
-        entry_id, sequence, topic = place.decode(), int(number), name.decode()
-        if self._last is not None and sequence <= self._last[1]:
+        """One message of the live channel: events one after another, each `entry id, sequence, topic, length, wire`."""
+        while message:
+            place, number, name, length, rest = message.split(b" ", 4)
+            wire, message = rest[: int(length)], rest[int(length) :]
+            await self._one(place.decode(), int(number), name.decode(), wire)
+
+    async def _one(self, entry_id: str, sequence: int, topic: str, wire: bytes) -> None:
+        last = self._last
+        if last is not None and sequence <= last[1] and not is_behind(last[0], entry_id):
             return  # filled from the log already
-        if self._last is not None and sequence > self._last[1] + 1:
-            await self._fill(self._last[0], entry_id)
+        if last is not None and sequence > last[1] + 1:
+            await self._fill(last[0], entry_id, sequence - last[1] - 1)
         self._last = (entry_id, sequence)
         self._hand_out(topic, wire)
 
-    async def _fill(self, after: str, before: str) -> None:
+    async def _fill(self, after: str, before: str, count: int) -> None:
+        """What the feed missed, from the log. Copies for one group are not for everybody."""
+        if count > FILL:
+            _log.warning("the live feed skips what it missed", missed=count - FILL)
         try:
-            for _, _, topic, wire in await self._shard.between(after, before, FILL):
-                self._hand_out(topic, wire)
+            for entry in await self._history.between(f"({after}", f"({before}", most=FILL):
+                if entry.group is None:
+                    self._hand_out(entry.topic, entry.wire)
         except EventBusError as error:
             _log.warning("a gap in the live feed stays", error=str(error))
 
@@ -167,3 +176,8 @@ async def _serve(subscription: Subscription, listener: Listener) -> None:
             await subscription.call(event)
         except Exception as error:  # noqa: BLE001  a live handler has nobody to answer to
             _log.error("live handler failed", topic=event.topic, error=f"{type(error).__name__}: {error}")
+
+
+def is_behind(one: str, other: str) -> bool:
+    """Whether an entry id was given out before another: the log went back to an earlier number since (a fail-over)."""
+    return tuple(map(int, one.split("-"))) < tuple(map(int, other.split("-")))

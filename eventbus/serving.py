@@ -9,23 +9,25 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
 
+from eventbus.announcer import Announcer
+from eventbus.audit import Gap
 from eventbus.consumer import Consumer
 from eventbus.observer import Observer
 from eventbus.redis.connection import Connection
-from eventbus.redis.shard import Buried, Shard, Taken
+from eventbus.redis.history import History
+from eventbus.redis.shard import Shard
 from eventbus.redis.signals import Signals
 from eventbus.subscription import Subscription
-from eventbus.upkeep import Upkeep
+from eventbus.upkeep import Keep, Upkeep
+
+LATER = "~later"  # rung when an event is scheduled; no group has such a name
 
 _log = structlog.get_logger("eventbus")
-
-Dead = Callable[[str, Taken | Buried, str, str, int], Awaitable[None]]
-"""Told of a dead letter: group, what it was, reason, last error, attempts."""
 
 
 class Serving:
@@ -35,17 +37,20 @@ class Serving:
         self,
         connection: Connection,
         shard: Shard,
+        history: History,
         *,
         lease: timedelta,
         sweep_every: timedelta,
-        retention: timedelta,
+        keep: Keep,
         observer: Observer,
-        dead: Dead,
+        announcer: Announcer,
+        highest: Callable[[], int],
     ) -> None:
         self._shard = shard
         self._lease = lease
         self._observer = observer
-        self._dead = dead
+        self._announcer = announcer
+        self._published_highest = highest
         self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._consumers: dict[str, Consumer] = {}
         self._subscriptions: dict[str, Subscription] = {}
@@ -53,12 +58,15 @@ class Serving:
         self._bell = Signals(connection, shard.keys.bell, self._rung, back=self._ring_all)
         self._upkeep = Upkeep(
             shard,
+            history,
             self._name,
             self._subscriptions.values,
             lease=lease,
             sweep_every=sweep_every,
-            retention=retention,
-            on_poison=self._poisoned,
+            keep=keep,
+            announcer=announcer,
+            highest=self._highest,
+            found=self._gap_found,
         )
         self._fault: BaseException | None = None
         self.is_on = False
@@ -81,7 +89,7 @@ class Serving:
             self._name,
             lease=self._lease,
             suspect_turn=self._suspect_turn,
-            buried=lambda taken, reason, error, attempts: self._dead(group, taken, reason, error, attempts),
+            buried=lambda: self._announcer.dead(group),
             observer=self._observer,
             failed=self._broke,
         )
@@ -122,12 +130,18 @@ class Serving:
         self._fault = self._fault or fault
         self.broken.set()
 
-    async def _poisoned(self, subscription: Subscription, buried: Buried) -> None:
-        reason = "the process that handled it died"
-        await self._dead(str(subscription.group), buried, "poison", reason, buried.crashes)
+    def _highest(self) -> int:
+        """The highest sequence number this process has seen, in a receipt or in a delivery."""
+        return max([self._published_highest(), *(consumer.highest for consumer in self._consumers.values())])
+
+    def _gap_found(self, gap: Gap) -> None:
+        self._observer.gap(gap.kind, gap.count)
 
     async def _rung(self, message: bytes) -> None:
         group = message.decode()
+        if group == LATER:
+            self._upkeep.something_is_later()
+            return
         for consumer in self._consumers.values():
             if not group or consumer.group == group:
                 consumer.ring()

@@ -11,13 +11,15 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from eventbus.backoff import Backoff
 from eventbus.errors import Misconfigured
 from eventbus.event import new_id
 from eventbus.pattern import check_pattern, check_topic
+
+MAX_PART = 2**64 - 1  # of the second half of a stream id
 
 
 class TryLater(Exception):
@@ -59,6 +61,19 @@ class Attempt:
 
 
 Handler = Callable[..., Awaitable[Any] | Any]
+Start = Literal["earliest", "now"] | datetime
+
+
+def start_behind(start: Start) -> str:
+    """The log's id behind which a group starts. Ids begin with the server's time in milliseconds."""
+    if start == "earliest":
+        return "0"
+    if start == "now":
+        return "$"
+    if start.tzinfo is None:
+        raise Misconfigured("start needs a time zone, such as datetime.now(UTC) - timedelta(hours=1)")
+    before = max(0, round(start.timestamp() * 1000) - 1)
+    return f"{before}-{MAX_PART}" if before else "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +86,7 @@ class Options:
     backoff       between them
     timeout       for one attempt; None: as long as it takes (the lease is renewed meanwhile)
     poison_limit  deaths of a process with this event in hand before the dead letters
-    from_now      where a new group starts: now, else at the earliest event kept
+    start         where a new group starts: at the earliest event kept, now, or at a time
     """
 
     concurrency: int = 32
@@ -80,7 +95,7 @@ class Options:
     backoff: Backoff = field(default_factory=Backoff)
     timeout: timedelta | None = None
     poison_limit: int = 3
-    from_now: bool = False
+    start: Start = "earliest"
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_attempts", "poison_limit"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from eventbus.catalog import catalog
 from eventbus.errors import Full, OutcomeUnknown, Unavailable
 from eventbus.event import Event
 from eventbus.payload import Payload
-from eventbus.publisher import Receipt, gave_up, letter, receipt
+from eventbus.publisher import Receipt, due_at, gave_up, letter, receipt
 from eventbus.redis.connection import SyncConnection
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Letter, Stored, publish_call, publish_reply
@@ -52,11 +52,13 @@ class SyncPublisher:
         event: Event[Any] | Payload | str,
         data: Mapping[str, Any] | Payload | None = None,
         *,
+        at: datetime | None = None,
+        delay: timedelta | None = None,
         remember: timedelta = REMEMBER,
         **envelope: Any,
     ) -> Receipt:
         """Publish one event, within `timeout`. Arguments, receipt and errors are those of `EventBus.publish`."""
-        sent = letter(catalog.event(event, data, **envelope), remember)
+        sent = letter(catalog.event(event, data, **envelope), remember, due_at(at, delay))
         return receipt(sent, self._persist(sent))
 
     def _persist(self, sent: Letter) -> Stored:

@@ -1,4 +1,5 @@
-"""What has to be done now and then, by every worker, with no leader: beat, take back from the dead, trim.
+"""What has to be done now and then, by every worker, with no leader: beat, take back from the dead, trim, promote what
+is due, check the books.
 
 Each step is one script, safe to run anywhere at any time; so nobody watches the watcher. Each interval has jitter.
 """
@@ -6,22 +7,36 @@ Each step is one script, safe to run anywhere at any time; so nobody watches the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
+from eventbus.announcer import Announcer
+from eventbus.audit import Gap, gaps
 from eventbus.ending import end
 from eventbus.errors import EventBusError
-from eventbus.redis.shard import Buried, MissingGroup, Shard
+from eventbus.redis.history import History
+from eventbus.redis.shard import MissingGroup, Shard
 from eventbus.subscription import Subscription
 
 TRIM_SECONDS = 60.0
+AUDIT_SECONDS = 30.0
+PROMOTE_SECONDS = 1.0
+PROMOTE_BATCH = 100
 
 _log = structlog.get_logger("eventbus.upkeep")
 
-OnPoison = Callable[[Subscription, Buried], Awaitable[None]]
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How much of what is finished stays for replay: so long, and at most so many events."""
+
+    time: timedelta
+    events: int
 
 
 class Upkeep:
@@ -30,21 +45,30 @@ class Upkeep:
     def __init__(
         self,
         shard: Shard,
+        history: History,
         consumer: str,
         subscriptions: Callable[[], Iterable[Subscription]],
         *,
         lease: timedelta,
         sweep_every: timedelta,
-        retention: timedelta,
-        on_poison: OnPoison,
+        keep: Keep,
+        announcer: Announcer,
+        highest: Callable[[], int],
+        found: Callable[[Gap], None],
     ) -> None:
         self._shard = shard
+        self._history = history
         self._consumer = consumer
         self._subscriptions = subscriptions
         self._lease = lease
         self._sweep_every = sweep_every.total_seconds()
-        self._retention = retention
-        self._on_poison = on_poison
+        self._keep = keep
+        self._announcer = announcer
+        self._highest = highest  # the highest sequence number this process has seen
+        self._found = found
+        self._known: set[Gap] = set()
+        self._rolled_back = 0
+        self._soon = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -54,8 +78,14 @@ class Upkeep:
             ("beat", third, self._beat),
             ("sweep", self._sweep_every, self._sweep),
             ("trim", TRIM_SECONDS, self._trim),
+            ("audit", AUDIT_SECONDS, self._audit),
         ):
             self._tasks.append(asyncio.create_task(_each(every, step, name), name=f"upkeep {name}"))
+        self._tasks.append(asyncio.create_task(self._promote(), name="upkeep promote"))
+
+    def something_is_later(self) -> None:
+        """An event was scheduled: look when it is due."""
+        self._soon.set()
 
     async def stop(self) -> None:
         """End it, and say good-bye so that nobody waits for our lease."""
@@ -81,13 +111,44 @@ class Upkeep:
                 continue  # its consumer declares it again
             if back:
                 _log.warning("took over from a dead worker", group=subscription.group, deliveries=back)
-            for one in buried:
-                _log.error("dead letter", group=subscription.group, topic=one.topic, reason="poison")
-                await self._on_poison(subscription, one)
+            if buried:
+                _log.error("dead letters: their process died", group=subscription.group, count=buried)
+            await self._announcer.dead(subscription.group)
 
     async def _trim(self) -> None:
-        if await self._shard.trim(self._retention) < 0:
+        if await self._history.trim(self._keep.time, keep=self._keep.events) < 0:
             _log.error("nothing is trimmed: a declared group has no place in the log")
+
+    async def _audit(self) -> None:
+        declared = await self._shard.declared()
+        seen = self._highest() if self._highest() > self._rolled_back else 0
+        found = gaps(await self._history.books(list(declared)), seen=seen)
+        for gap in found:
+            if gap.kind == "rolled back":
+                self._rolled_back = gap.last
+            if gap not in self._known:
+                _log.critical("gap", kind=gap.kind, group=gap.group, first=gap.first, last=gap.last, text=gap.text)
+                self._found(gap)
+                await self._announcer.gap(gap)
+        self._known = set(found)
+
+    async def _promote(self) -> None:
+        """Append what is due, as long as there is some; then sleep until the next one or the next scheduling."""
+        while True:
+            seconds = PROMOTE_SECONDS
+            self._soon.clear()
+            try:
+                count, due_ms = await self._shard.promote(PROMOTE_BATCH)
+            except EventBusError as error:
+                _log.debug("scheduled events wait", error=str(error))
+            else:
+                if count == PROMOTE_BATCH:
+                    continue
+                if due_ms is not None:
+                    seconds = min(seconds, due_ms / 1000 + 0.001)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._soon.wait()
 
 
 async def _each(seconds: float, step: Callable[[], Awaitable[None]], name: str) -> None:

@@ -84,7 +84,7 @@ class Metrics(Observer):
             "dead": backlog.dead,
         }
         for state, value in states.items():
-            self._backlog.labels(group, state).set(float("nan") if value is None else value)
+            self._backlog.labels(group, state).set(value)
 
     @contextmanager
     def request(self, integration: str, method: str) -> Iterator[None]:

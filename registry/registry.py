@@ -58,7 +58,7 @@ class Account:
     config: BaseModel
     topics: tuple[str, ...] | None = None
     timeout: timedelta = timedelta(seconds=20)
-    options: Options = field(default_factory=lambda: Options(concurrency=16, from_now=True))
+    options: Options = field(default_factory=lambda: Options(concurrency=16, start="now"))
     fault: str | None = "not started"
 
     def targets(self) -> list[tuple[str, Target]]:
@@ -178,7 +178,7 @@ class Registry:
                 return
 
     async def _declare(self, account: Account, group: str, target: Target) -> None:
-        await self._bus.declare(group, target.topics, from_now=account.options.from_now)
+        await self._bus.declare(group, target.topics, start=account.options.start)
 
     async def _close(self, account: Account) -> None:
         try:

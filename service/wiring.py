@@ -107,6 +107,6 @@ def _account(name: str, section: IntegrationSettings, adapter: Adapter, settings
             max_attempts=worker.max_attempts,
             backoff=Backoff(timedelta(seconds=worker.retry_base_seconds), timedelta(seconds=worker.retry_max_seconds)),
             poison_limit=worker.poison_limit,
-            from_now=section.start == "now",
+            start=section.start,
         ),
     )

@@ -4,6 +4,8 @@ All keys of a shard share one hash tag, so that its scripts work on a cluster. W
 keys) is hashed: no name can be injected. Each key has an owner and a lifetime:
 
     {ns:log:shard}:log, :sequence, :groups    the shard; as long as the bus lives
+    {...}:trimmed                             a counter: events that trim.lua forgot
+    {...}:later, :letters                     scheduled events; until they are due
     {...}:alive                               the sweep; consumers leave it when they end
     {...}:fence                               a counter
     {...}:once:<hash>                         one published idempotency key; its dedupe window
@@ -17,7 +19,13 @@ from __future__ import annotations
 
 import hashlib
 
-_GROUP_PARTS = ("tail", "next", "ready", "suspects", "due", "attempts", "crashes", "pause", "dead")
+_GROUP_PARTS = (
+    *("tail", "next", "ready", "suspects", "due", "attempts", "crashes", "pause", "dead"),
+    *("counts", "told", "replayed"),
+)
+_DEAD = 4 + _GROUP_PARTS.index("dead")
+_COUNTS = 4 + _GROUP_PARTS.index("counts")
+_TOLD = 4 + _GROUP_PARTS.index("told")
 
 
 def _hash(text: str) -> str:
@@ -35,6 +43,9 @@ class ShardKeys:
         self.groups = f"{self.tag}:groups"
         self.alive = f"{self.tag}:alive"
         self.fence = f"{self.tag}:fence"
+        self.trimmed = f"{self.tag}:trimmed"
+        self.later = f"{self.tag}:later"
+        self.letters = f"{self.tag}:letters"
         self.bell = f"{self.tag}:bell"  # a channel: somebody may have work
         self.live = f"{self.tag}:live"  # a channel: every event as it is stored
         self._groups: dict[str, tuple[str, ...]] = {}
@@ -60,9 +71,17 @@ class ShardKeys:
         names = self._groups.get(group)
         if names is None:
             parts = tuple(f"{self.tag}:group:{group}:{part}" for part in _GROUP_PARTS)
-            names = self._groups[group] = (self.log, self.groups, self.alive, self.fence, *parts)
+            names = self._groups[group] = (self.log, self.groups, self.alive, self.fence, *parts, self.sequence)
         return names
 
     def dead(self, group: str) -> str:
         """The dead letters of a group."""
-        return self.group(group)[-1]
+        return self.group(group)[_DEAD]
+
+    def counts(self, group: str) -> str:
+        """How many deliveries of a group ended, and how."""
+        return self.group(group)[_COUNTS]
+
+    def told(self, group: str) -> str:
+        """The last dead letter of a group that was announced."""
+        return self.group(group)[_TOLD]

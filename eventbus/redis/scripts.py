@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
 
-_GROUP_SCRIPTS = frozenset({"declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog"})
+_GROUP_SCRIPTS = frozenset(
+    {"declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog", "redrive", "replay", "retire"}
+)
 
 Arg = str | bytes | int
 

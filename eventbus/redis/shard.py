@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple
 
 from eventbus.errors import Misconfigured, Unavailable
 from eventbus.redis.connection import Address, Connection, is_missing_group
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import Arg
 
-Status = Literal["stored", "duplicate", "conflict"]
+Status = Literal["stored", "scheduled", "duplicate", "conflict"]
+
+# Named tuples, not dataclasses: one of each is made for every event, and these are made several times faster.
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """An event ready to be appended."""
+class Letter(NamedTuple):
+    """An event ready to be appended. `due_ms`: not before this time (epoch, server clock); 0: now."""
 
     topic: str
     key: str | None
@@ -27,11 +28,14 @@ class Letter:
     fingerprint: str
     remember_ms: int
     wire: bytes
+    due_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What became of a letter. For a duplicate or conflict the place and id of the first one."""
+class Stored(NamedTuple):
+    """What became of a letter. For a duplicate or conflict the place and id of the first one.
+
+    A scheduled one has no place yet: its entry id is `~`, its sequence 0.
+    """
 
     status: Status
     entry_id: str
@@ -39,8 +43,7 @@ class Stored:
     event_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """An entry that a consumer now owns. `fence` and the consumer's name prove the ownership."""
 
     entry_id: str
@@ -53,8 +56,7 @@ class Taken:
     wire: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """The answer to `take`. `due_ms`: until the next retry is due, or None; `paused_ms`: 0 when not paused."""
 
     read: int
@@ -64,38 +66,38 @@ class Batch:
     taken: list[Taken]
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How a group stands. `unread` is None where Redis can't tell."""
+class Settled(IntEnum):
+    """What became of an attempt to settle."""
 
-    unread: int | None
+    FENCED = 0  # somebody else owns it now
+    DONE = 1
+    GONE = 2  # nobody owns it: it was settled before
+
+
+class Backlog(NamedTuple):
+    """How a group stands. `oldest_ms`: since its oldest unfinished event was stored; 0 when there is none."""
+
+    unread: int
     running: int
     waiting: int
     due: int
     ready: int
     dead: int
     paused_ms: int
+    oldest_ms: int
+
+    @property
+    def left(self) -> int:
+        """Deliveries that are not finished, retries included. Dead letters don't count."""
+        return self.unread + self.running + self.waiting + self.due + self.ready
 
     @property
     def is_empty(self) -> bool:
-        """True when nothing is left to do, retries included. Dead letters don't count."""
-        return self.unread == 0 and not (self.running or self.waiting or self.due or self.ready)
+        """True when nothing is left to do."""
+        return self.left == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Buried:
-    """A delivery that the sweep gave up because its process kept dying."""
-
-    entry_id: str
-    crashes: int
-    topic: str
-    key: str
-    sequence: int
-    wire: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """One delivery to be tried again. `counts` is False for a hand-back, which burns no attempt."""
 
     entry_id: str
@@ -108,26 +110,26 @@ class MissingGroup(Unavailable):
     """The group or its log was deleted; declare it again."""
 
 
-def publish_call(keys: ShardKeys, letters: Sequence[Letter]) -> tuple[list[str], list[Arg]]:
-    """KEYS and ARGV of publish.lua, for both kinds of client."""
-    names = [keys.log, keys.sequence]
-    args: list[Arg] = [keys.bell, keys.live]
-    for letter in letters:
-        names.append(keys.once(letter.idempotency_key))
-        args += (
-            letter.topic,
-            letter.key or "",
-            letter.event_id,
-            letter.fingerprint,
-            letter.remember_ms,
-            letter.wire,
-        )
+def publish_call(keys: ShardKeys, letters: Sequence[Letter], *, touch: bool = False) -> tuple[list[str], list[Arg]]:
+    """KEYS and ARGV of publish.lua, for both kinds of client. `touch` makes even a duplicate write something."""
+    names = [keys.log, keys.sequence, keys.later, keys.letters]
+    args: list[Arg] = [keys.bell, keys.live, int(touch)]
+    for topic, key, event_id, idempotency_key, fingerprint, remember_ms, wire, due_ms in letters:
+        names.append(keys.once(idempotency_key))
+        args += (topic, key or "", event_id, fingerprint, remember_ms, due_ms, wire)
     return names, args
 
 
 def publish_reply(reply: list[Any]) -> list[Stored]:
     """What publish.lua returned."""
-    return [Stored(row[0].decode(), row[1].decode(), int(row[2]), row[3].decode()) for row in reply]
+    return [Stored(status.decode(), entry.decode(), seq, event.decode()) for status, entry, seq, event in reply]
+
+
+def _taken(rows: list[Any]) -> list[Taken]:
+    return [
+        Taken(entry.decode(), fence, attempt, suspect == 1, topic.decode(), key.decode(), int(seq), wire)
+        for entry, fence, attempt, suspect, topic, key, seq, wire in rows
+    ]
 
 
 class Shard:
@@ -172,9 +174,18 @@ class Shard:
         keys, args = publish_call(self.keys, letters)
         return publish_reply(await self._connection.run("publish", keys, args))
 
-    async def declare(self, group: str, patterns: Sequence[str], *, from_now: bool) -> bool:
-        """Declare a subscription; True when it is new. A known one keeps its place and takes the new patterns."""
-        return bool(await self._group("declare", group, " ".join(patterns), "$" if from_now else "0"))
+    async def promote(self, most: int = 100) -> tuple[int, int | None]:
+        """Append scheduled events that are due: (how many, milliseconds to the next one or None)."""
+        keys = [self.keys.log, self.keys.sequence, self.keys.later, self.keys.letters]
+        count, due = await self._connection.run("promote", keys, [self.keys.bell, self.keys.live, most])
+        return count, None if due < 0 else due
+
+    async def declare(self, group: str, patterns: Sequence[str], *, behind: str) -> bool:
+        """Declare a subscription; True when it is new. A known one keeps its place and takes the new patterns.
+
+        `behind` is where a new one starts: 0 (earliest), $ (from now), or an entry id.
+        """
+        return bool(await self._group("declare", group, " ".join(patterns), behind))
 
     async def declared(self) -> dict[str, list[str]]:
         """Every declared group and its patterns."""
@@ -188,18 +199,20 @@ class Shard:
         """Own up to `count` deliveries. Also a beat."""
         args = (consumer, count, _ms(lease), int(suspects), int(ordered))
         read, due, paused, waiting, rows = await self._group("take", group, *args)
-        taken = [
-            Taken(r[0].decode(), r[1], int(r[2]), bool(r[3]), r[4].decode(), r[5].decode(), int(r[6]), r[7])
-            for r in rows
-        ]
-        return Batch(read, None if due < 0 else due, paused, waiting, taken)
+        return Batch(read, None if due < 0 else due, paused, waiting, _taken(rows))
 
-    async def settle(self, group: str, consumer: str, done: Sequence[tuple[str, int, str]]) -> list[bool]:
-        """Finish deliveries given as (entry id, fence, ordering key or ''); False where they were no longer ours."""
-        args: list[Arg] = [consumer]
+    async def settle(
+        self, group: str, consumer: str, done: Sequence[tuple[str, int, str]], *, go_on: bool = False
+    ) -> tuple[list[Settled], list[Taken]]:
+        """Finish deliveries given as (entry id, fence, ordering key or '').
+
+        Returns what became of each and, with `go_on`, what comes next in their lanes: it is the consumer's now.
+        """
+        args: list[Arg] = [consumer, int(go_on)]
         for one in done:
             args += one
-        return [row == 1 for row in await self._group("settle", group, *args)]
+        ended, rows = await self._group("settle", group, *args)
+        return [Settled(row) for row in ended], _taken(rows)
 
     async def retry(
         self, group: str, consumer: str, again: Sequence[Retry], *, pause: timedelta = timedelta()
@@ -217,10 +230,9 @@ class Shard:
         args = (consumer, taken.entry_id, taken.fence, key, reason, error, attempts)
         return bool(await self._group("bury", group, *args))
 
-    async def sweep(self, group: str, *, poison_limit: int) -> tuple[int, int, list[Buried]]:
+    async def sweep(self, group: str, *, poison_limit: int) -> tuple[int, int, int]:
         """Take back what dead consumers held: (taken back, consumers forgotten, buried as poison)."""
-        back, reaped, rows = await self._group("sweep", group, poison_limit)
-        buried = [Buried(r[0].decode(), r[1], r[2].decode(), r[3].decode(), int(r[4]), r[5]) for r in rows]
+        back, reaped, buried = await self._group("sweep", group, poison_limit)
         return back, reaped, buried
 
     async def recover(self, group: str, consumer: str, known: Sequence[tuple[str, int]]) -> int:
@@ -237,20 +249,7 @@ class Shard:
     async def backlog(self, group: str) -> Backlog | None:
         """How a group stands; None when Redis has no such group."""
         row = await self._group("backlog", group)
-        return Backlog(None if row[0] < 0 else row[0], *row[1:]) if row else None
-
-    async def trim(self, retention: timedelta, *, most: int = 10_000) -> int:
-        """Forget finished events older than `retention`: how many, or -1 when a declared group has no place."""
-        return int(await self._connection.run("trim", [self.keys.log, self.keys.groups], [_ms(retention), most]))
-
-    async def between(self, after: str, before: str, most: int) -> list[tuple[str, int, str, bytes]]:
-        """Entries of the log between two ids, both excluded: (entry id, sequence, topic, wire)."""
-        rows = await self._connection.do("XRANGE", self.keys.log, f"({after}", f"({before}", "COUNT", most)
-        found = []
-        for entry_id, fields in rows or ():
-            values = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
-            found.append((entry_id.decode(), int(values[b"s"]), values[b"t"].decode(), values[b"e"]))
-        return found
+        return Backlog(*row) if row else None
 
 
 def _ms(span: timedelta) -> int:

@@ -27,3 +27,24 @@ class DeliveryDeadLettered(Payload, topic="delivery.dead_lettered"):
             error="channel_not_found",
             attempts=1,
         )
+
+
+class DeliveryGapFound(Payload, topic="delivery.gap_found"):
+    """The books of the log do not add up: something was lost, or changed by hand."""
+
+    kind: str = Field(description="rolled back, deleted, foreign, unhandled, uncounted or no place")
+    group: str | None = Field(default=None, description="The subscription concerned; none: the log itself")
+    first: int = Field(ge=0, description="The first sequence number that may be concerned")
+    last: int = Field(ge=0, description="The last one")
+    count: int = Field(ge=0, description="How many events; 0 where that can't be said")
+    text: str = Field(description="One sentence for people")
+
+    @classmethod
+    def example(cls) -> DeliveryGapFound:
+        return cls(
+            kind="rolled back",
+            first=1207,
+            last=1247,
+            count=41,
+            text="Redis lost its newest events: sequence 1,207 to 1,247 (41) were stored and are gone",
+        )

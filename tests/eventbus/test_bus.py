@@ -127,7 +127,7 @@ async def test_a_second_handler_for_a_group_is_refused_and_the_first_stays(bus: 
 async def test_a_known_group_takes_new_patterns_and_keeps_its_place(bus: EventBus) -> None:
     await bus.declare("g", ("custom.a",))
     await bus.publish("custom.b")
-    await bus.declare("g", ("custom.a", "custom.b"), from_now=True)
+    await bus.declare("g", ("custom.a", "custom.b"), start="now")
 
     backlog = await bus.backlog("g")
     assert backlog is not None

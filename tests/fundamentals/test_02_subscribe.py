@@ -94,7 +94,7 @@ async def test_a_new_group_may_start_from_now(bus: EventBus) -> None:
     async def handle(event: Event[VmCreated]) -> None:
         seen.append(event.data.vm_id)
 
-    await bus.subscribe("vm.created", handle, group="late", options=Options(from_now=True))
+    await bus.subscribe("vm.created", handle, group="late", options=Options(start="now"))
     await bus.publish(VmCreated(vm_id="after"))
     await bus.run_until_idle()
 
@@ -121,7 +121,7 @@ async def test_a_group_goes_on_where_it_was(bus: EventBus, url: str, namespace: 
 
 async def test_a_declared_group_misses_nothing_before_its_worker_starts(bus: EventBus) -> None:
     await bus.publish(VmCreated(vm_id="before"))
-    await bus.declare("billing", ("vm.*",), from_now=True)
+    await bus.declare("billing", ("vm.*",), start="now")
     await bus.publish(VmCreated(vm_id="after"))
 
     backlog = await bus.backlog("billing")

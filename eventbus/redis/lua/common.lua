@@ -11,6 +11,7 @@
 local LOG, GROUPS, ALIVE, FENCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local TAIL, NEXT, READY, SUSPECTS, DUE = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local ATTEMPTS, CRASHES, PAUSE, DEAD = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local COUNTS, TOLD, REPLAYED, SEQUENCE = KEYS[14], KEYS[15], KEYS[16], KEYS[17]
 local BELL, GROUP = ARGV[1], ARGV[2]
 
 local FEW = 8        -- up to here single look-ups are cheaper than reading the consumer's whole pending list
@@ -46,17 +47,23 @@ local function make_ready(id)
   redis.call('RPUSH', crashes > 1 and SUSPECTS or READY, id)
 end
 
--- The lane of a finished delivery goes on: the one behind it may run. Returns 1 when there is one.
-local function release(id, key)
-  if key == '' then return 0 end
+-- Take a finished delivery out of its lane. Returns the id behind it, which may run now, or nil.
+local function unlink(id, key)
+  if key == '' then return nil end
   local behind = redis.call('HGET', NEXT, id)
   if behind then
     redis.call('HDEL', NEXT, id)
-    make_ready(behind)
-    return 1
+    return behind
   end
   if redis.call('HGET', TAIL, key) == id then redis.call('HDEL', TAIL, key) end
-  return 0
+  return nil
+end
+
+-- The lane of a finished delivery goes on. Returns 1 when somebody may run now.
+local function release(id, key)
+  local behind = unlink(id, key)
+  if behind then make_ready(behind) end
+  return behind and 1 or 0
 end
 
 local function forget(id)
@@ -64,16 +71,103 @@ local function forget(id)
   redis.call('HDEL', CRASHES, id)
 end
 
+-- How deliveries ended: done, dead, or skipped because the group does not want the topic. check.lua adds them up.
+local function count(what, n)
+  if n > 0 then redis.call('HINCRBY', COUNTS, what, n) end
+end
+
+-- Somebody deleted the entry from the log while it waited here: its lane must not wait for it. Rare, so it may be slow.
+local function vanished(id)
+  forget(id)
+  local behind = redis.call('HGET', NEXT, id)
+  redis.call('HDEL', NEXT, id)
+  if behind then make_ready(behind) end
+  local tails = redis.call('HGETALL', TAIL)
+  for i = 1, #tails, 2 do
+    if tails[i+1] == id then redis.call('HDEL', TAIL, tails[i]) end
+  end
+end
+
+-- Own these entries from now on, under a fence that was never used: {id, fence, attempt, suspect, topic, key, sequence, wire}...
+local function claim(consumer, ids, suspect)
+  local fence = redis.call('INCRBY', FENCE, 1) + 1   -- from 2: a first reading by XREADGROUP has 1
+  local call = {'XCLAIM', LOG, GROUP, consumer, 0}
+  for _, id in ipairs(ids) do call[#call+1] = id end
+  call[#call+1] = 'RETRYCOUNT'
+  call[#call+1] = fence
+  local tried, rows = redis.call('HMGET', ATTEMPTS, unpack(ids)), {}
+  local entries, at = redis.call(unpack(call)), 1
+  for i, id in ipairs(ids) do
+    local e = entries[at]
+    if e and e[1] == id then
+      local f = e[2]
+      rows[#rows+1] = {id, fence, (tried[i] or 0) + 1, suspect, f[2], f[4], f[6], f[8]}
+      at = at + 1
+    else vanished(id) end
+  end
+  return rows
+end
+
 -- To the dead letters, with the whole entry, in the same step as the acknowledgement.
 local function bury(id, key, reason, err, attempts)
-  local entry = redis.call('XRANGE', LOG, id, id)[1]
+  local entry = redis.call('XRANGE', LOG, id, id)[1] or {id, {}}
   redis.call('XADD', DEAD, '*', 'entry', id, 'reason', reason, 'error', err, 'attempts', attempts, unpack(entry[2]))
   local woke = release(id, key)
   redis.call('XACK', LOG, GROUP, id)
   forget(id)
-  return woke, entry[2]
+  count('dead', 1)
+  return woke
 end
 
 local function ring()
   redis.call('PUBLISH', BELL, GROUP)
+end
+
+-- A function that tells whether a topic is wanted by these patterns, separated by blanks.
+local function topics(patterns)
+  local exact, wild = {}, {}
+  for pattern in string.gmatch(patterns, '%S+') do
+    if pattern == '>' then wild[#wild+1] = '.'
+    elseif string.find(pattern, '[*>]') then
+      local p = string.gsub(pattern, '%-', '%%-')
+      p = string.gsub(p, '%.', '%%.')
+      p = string.gsub(p, '%*', '[^.]+')
+      wild[#wild+1] = '^' .. string.gsub(p, '>$', '.+') .. '$'
+    else exact[pattern] = true end
+  end
+  return function(topic)
+    if exact[topic] then return true end
+    for _, p in ipairs(wild) do if string.find(topic, p) then return true end end
+    return false
+  end
+end
+
+-- The sequence number of the last event a group was given, counting what was deleted before it.
+local function number_of(id)
+  local entry = redis.call('XREVRANGE', LOG, id, '-', 'COUNT', 1)[1]
+  if entry then return tonumber(entry[2][6]) end
+  local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
+  if first then return first[2][6] - 1 end
+  return tonumber(redis.call('GET', SEQUENCE) or 0)
+end
+
+-- How many events stand in the log behind this place: numbers are dense, so it is a subtraction.
+local function unread(last_delivered)
+  local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
+  if not last or last[1] == last_delivered then return 0 end
+  return last[2][6] - number_of(last_delivered)
+end
+
+-- Append a copy for this group alone: all others skip it.
+local function address(topic, key, wire)
+  local seq = redis.call('INCR', SEQUENCE)
+  return redis.call('XADD', LOG, '*', 't', topic, 'k', key, 's', seq, 'e', wire, 'f', GROUP), seq
+end
+
+-- Ids are numbers: compared as text 10-0 would stand before 9-0.
+local function before(a, b)
+  local ams, aseq = string.match(a, '(%d+)-(%d+)')
+  local bms, bseq = string.match(b, '(%d+)-(%d+)')
+  ams, aseq, bms, bseq = tonumber(ams), tonumber(aseq), tonumber(bms), tonumber(bseq)
+  return ams < bms or (ams == bms and aseq < bseq)
 end

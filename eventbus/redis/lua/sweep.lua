@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Take back what dead consumers held, bury what keeps killing its process, forget consumers that hold nothing.
 -- ARGV  bell, group, poison limit
--- Returns {taken back, consumers forgotten, {id, crashes, topic, key, sequence, wire}... buried}. At most 100 a call and consumer.
+-- Returns {taken back, consumers forgotten, buried}. At most 100 a call and consumer.
 -- Only consumers that stopped beating are looked at: the three pseudo-consumers never beat and own no running work.
-if redis.call('EXISTS', LOG) == 0 then return {0, 0, {}} end
-local time, back, reaped, buried, woke = now(), 0, 0, {}, 0
+if redis.call('EXISTS', LOG) == 0 then return {0, 0, 0} end
+local time, back, reaped, buried, woke = now(), 0, 0, 0, 0
 for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', LOG, GROUP)) do
   local name = c[2]
   local until_ms = redis.call('ZSCORE', ALIVE, name)
@@ -14,10 +14,14 @@ for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', LOG, GROUP)) do
       local id = p[1]
       local crashes = redis.call('HINCRBY', CRASHES, id, 1)
       if crashes >= tonumber(ARGV[3]) then
-        local key = redis.call('XRANGE', LOG, id, id)[1][2][4]
-        local w, f = bury(id, key, 'poison', 'the process that handled it died', crashes)
-        woke = woke + w
-        buried[#buried+1] = {id, crashes, f[2], f[4], f[6], f[8]}
+        local entry = redis.call('XRANGE', LOG, id, id)[1]
+        if entry then
+          woke = woke + bury(id, entry[2][4], 'poison', 'the process that handled it died', crashes)
+          buried = buried + 1
+        else
+          redis.call('XACK', LOG, GROUP, id)
+          vanished(id)
+        end
       else
         make_ready(id)
         back = back + 1

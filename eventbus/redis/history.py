@@ -1,0 +1,203 @@
+"""What stands behind the running work: the log as history, its trimming, its book-keeping, and its dead letters.
+
+A typed method per script or command, as in `shard`; nothing here is on the way of a delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from eventbus.redis.connection import Connection
+from eventbus.redis.keys import ShardKeys
+from eventbus.redis.scripts import Arg
+
+PAGE = 200
+
+
+class Entry(NamedTuple):
+    """One event of the log. `group`: it is addressed to this group alone (a redrive or replay), else None."""
+
+    entry_id: str
+    sequence: int
+    topic: str
+    key: str
+    wire: bytes
+    group: str | None
+
+
+class DeadEntry(NamedTuple):
+    """One dead letter as it is stored. `dead_id` is its place among the dead, `entry_id` the one it had in the log."""
+
+    dead_id: str
+    entry_id: str
+    reason: str
+    error: str
+    attempts: int
+    topic: str
+    key: str
+    sequence: int
+    wire: bytes
+
+
+class GroupBooks(NamedTuple):
+    """The books of one group: events given to it since its start, and what became of them."""
+
+    name: str
+    has_place: bool
+    start: int
+    done: int
+    dead: int
+    skipped: int
+    pending: int
+    given: int
+
+
+class Books(NamedTuple):
+    """The books of a shard: events numbered, forgotten by trimming, and in the log."""
+
+    sequence: int
+    trimmed: int
+    length: int
+    first: int
+    last: int
+    undeclared: list[str]
+    groups: list[GroupBooks]
+
+
+class Page(NamedTuple):
+    """One page of a replay; `after` is where the next one begins, '' when this was the last."""
+
+    copied: int
+    looked_at: int
+    after: str
+
+
+class History:
+    """The history of one shard. Every method raises our errors (`eventbus.errors`)."""
+
+    def __init__(self, connection: Connection, keys: ShardKeys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    # -- the log ---------------------------------------------------------------------------------------------------
+
+    async def trim(self, retention: timedelta, *, keep: int, most: int = 10_000) -> int:
+        """Forget finished events that are older than `retention` or more than `keep`.
+
+        Returns how many, or -1 when a declared group has no place in the log: then nothing is forgotten.
+        """
+        keys = [self._keys.log, self._keys.groups, self._keys.sequence, self._keys.trimmed]
+        return int(await self._connection.run("trim", keys, [_ms(retention), keep, most]))
+
+    async def books(self, groups: Sequence[str]) -> Books:
+        """The counters that must add up; see `eventbus.audit`."""
+        keys = [self._keys.log, self._keys.groups, self._keys.sequence, self._keys.trimmed]
+        reply = await self._connection.run("check", [*keys, *map(self._keys.counts, groups)], list(groups))
+        sequence, trimmed, length, first, last, undeclared, rows = reply
+        found = [GroupBooks(row[0].decode(), row[1] == 1, *row[2:]) for row in rows]
+        return Books(sequence, trimmed, length, first, last, [name.decode() for name in undeclared], found)
+
+    async def accept(self, kind: str, group: str | None, count: int) -> None:
+        """Correct the counter behind a gap. The sums don't move while work goes on, so this needs no script."""
+        if kind in ("deleted", "foreign"):
+            by = count if kind == "deleted" else -count
+            await self._connection.do("INCRBY", self._keys.trimmed, by)
+        elif group is not None and kind in ("unhandled", "uncounted"):
+            by = count if kind == "unhandled" else -count
+            await self._connection.do("HINCRBY", self._keys.counts(group), "start", by)
+
+    async def between(self, start: str = "-", end: str = "+", *, most: int = PAGE) -> list[Entry]:
+        """Up to `most` entries of the log, by id; `(id` excludes it."""
+        rows = await self._connection.do("XRANGE", self._keys.log, start, end, "COUNT", most)
+        return [_entry(entry_id, _fields(fields)) for entry_id, fields in rows or ()]
+
+    async def replay(self, group: str, patterns: Sequence[str], token: str, page: int, start: str, end: str) -> Page:
+        """Copy one page of history for a group. The same token and page again: the same answer, nothing copied."""
+        args: list[Arg] = [self._keys.bell, group, " ".join(patterns), token, page, start, end, PAGE]
+        copied, looked, after = await self._connection.run("replay", self._keys.group(group), args)
+        return Page(copied, looked, after.decode())
+
+    async def retire(self, group: str, shown: int) -> tuple[bool | None, int]:
+        """Forget a group whose backlog is at most `shown`: (True, backlog); (False, backlog) when it has more;
+        (None, 0) when there is no such group."""
+        done, backlog = await self._connection.run("retire", self._keys.group(group), [self._keys.bell, group, shown])
+        return (None if done < 0 else done == 1), backlog
+
+    async def now(self) -> tuple[str, int]:
+        """The last id of the log ('0-0' when it is empty) and the server's time in milliseconds."""
+        last = await self._connection.do("XREVRANGE", self._keys.log, "+", "-", "COUNT", 1)
+        seconds, micros = await self._connection.do("TIME")
+        return (last[0][0].decode() if last else "0-0"), int(seconds) * 1000 + int(micros) // 1000
+
+    # -- dead letters ----------------------------------------------------------------------------------------------
+
+    async def dead(self, group: str, start: str = "-", end: str = "+") -> AsyncIterator[DeadEntry]:
+        """The dead letters of a group, oldest first."""
+        while True:
+            rows = await self._connection.do("XRANGE", self._keys.dead(group), start, end, "COUNT", PAGE)
+            for dead_id, fields in rows or ():
+                yield _dead(dead_id, _fields(fields))
+            if not rows or len(rows) < PAGE:
+                return
+            start = f"({rows[-1][0].decode()}"
+
+    async def redrive(self, group: str, dead_id: str, wire: bytes | None = None) -> tuple[str, int] | None:
+        """Put a dead letter at the end of the log again, for its group alone: (entry id, sequence).
+
+        None when it is not there any more. `wire` replaces the event.
+        """
+        args: list[Arg] = [self._keys.bell, group, dead_id, wire or b""]
+        done, *place = await self._connection.run("redrive", self._keys.group(group), args)
+        return (place[0].decode(), place[1]) if done == 1 else None
+
+    async def drop(self, group: str, dead_id: str) -> bool:
+        """Delete a dead letter for good; False when it is not there."""
+        return bool(await self._connection.do("XDEL", self._keys.dead(group), dead_id))
+
+    async def untold(self, group: str) -> list[DeadEntry]:
+        """The oldest dead letters that were not announced yet."""
+        last = await self._connection.do("GET", self._keys.told(group))
+        start = f"({last.decode()}" if last else "-"
+        rows = await self._connection.do("XRANGE", self._keys.dead(group), start, "+", "COUNT", PAGE)
+        return [_dead(dead_id, _fields(fields)) for dead_id, fields in rows or ()]
+
+    async def told(self, group: str, dead_id: str) -> None:
+        """This dead letter and all before it are announced."""
+        await self._connection.do("SET", self._keys.told(group), dead_id)
+
+
+def _fields(fields: Any) -> Mapping[bytes, bytes]:
+    return fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    group = fields.get(b"f")
+    return Entry(
+        entry_id.decode(),
+        int(fields[b"s"]),
+        fields[b"t"].decode(),
+        fields[b"k"].decode(),
+        fields[b"e"],
+        group.decode() if group is not None else None,
+    )
+
+
+def _dead(dead_id: bytes, fields: Mapping[bytes, bytes]) -> DeadEntry:
+    """A dead letter whose event somebody deleted from the log before it was buried has no topic and no wire."""
+    return DeadEntry(
+        dead_id.decode(),
+        fields[b"entry"].decode(),
+        fields[b"reason"].decode(),
+        fields[b"error"].decode(errors="replace"),
+        int(fields[b"attempts"]),
+        fields.get(b"t", b"").decode(),
+        fields.get(b"k", b"").decode(),
+        int(fields.get(b"s", b"0")),
+        fields.get(b"e", b""),
+    )
+
+
+def _ms(span: timedelta) -> int:
+    return int(span.total_seconds() * 1000)
