@@ -22,10 +22,9 @@ from eventbus.observer import Observer
 from eventbus.payload import Payload
 from eventbus.publisher import Publisher, Receipt, due_at, letter, receipt
 from eventbus.redis.connection import Connection
-from eventbus.redis.keys import ShardKeys
 from eventbus.redis.history import History
+from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Backlog, Letter, Shard, Stored
-from eventbus.redis.signals import Signals
 from eventbus.redis.table import Table
 from eventbus.serving import Serving
 from eventbus.subscription import Handler, Options, Start, Subscription, start_behind
@@ -69,8 +68,7 @@ class EventBus:
         self._history = History(connection, keys)
         self._publisher = Publisher(self._shard, timeout=publish_timeout)
         self._observer = observer or Observer()
-        self._live = LiveFeed(self._history)
-        self._live.attach(Signals(connection, keys.live, self._live.heard, back=lambda: None))
+        self._live = LiveFeed(self._history, connection, keys.bell)
         self._subscriptions: dict[str, Subscription] = {}
         self._serving = Serving(
             connection,
@@ -145,7 +143,7 @@ class EventBus:
         Unavailable (surely not stored) or OutcomeUnknown (publish the same event again: it is stored once).
         """
         sent = letter(catalog.event(event, data, **envelope), remember, due_at(at, delay))
-        (stored,) = await self._publisher.publish([sent])
+        stored = await self._publisher.schedule(sent) if sent.due_ms else (await self._publisher.publish([sent]))[0]
         return self._receipt(sent, stored)
 
     async def publish_many(

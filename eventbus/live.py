@@ -1,13 +1,14 @@
 """Live subscriptions: what is published from now on, in this process, while it listens.
 
-The feed is Redis Pub/Sub, which may miss; the log does not. Messages carry the dense sequence number of their shard,
-so a gap is seen at once and filled from the log as far as it still reaches. A subscriber that does not keep up loses
+The feed follows the log; the doorbell only tells it when to look, and a slow poll stands behind the doorbell. So it
+misses nothing while the log reaches back far enough, whatever Pub/Sub loses. A subscriber that does not keep up loses
 the oldest of its own queue, and is told how many.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -17,15 +18,18 @@ import structlog
 
 from eventbus.codec import decode
 from eventbus.ending import end
-from eventbus.errors import EventBusError
+from eventbus.errors import EventBusError, Unavailable
 from eventbus.event import Event
 from eventbus.pattern import matches_any
+from eventbus.redis.connection import Connection
 from eventbus.redis.history import History
 from eventbus.redis.signals import Signals
 from eventbus.subscription import Subscription
 
 QUEUE = 1000
-FILL = 1000
+PAGE = 200
+POLL_SECONDS = 2.0
+START_SECONDS = 5.0
 
 _log = structlog.get_logger("eventbus.live")
 
@@ -87,24 +91,26 @@ class Listening:
 
 
 class LiveFeed:
-    """Reads the live channel of a shard for all live subscribers of this process."""
+    """Follows the log of a shard for all live subscribers of this process."""
 
-    def __init__(self, history: History, signals: Signals | None = None) -> None:
+    def __init__(self, history: History, connection: Connection, bell: str) -> None:
         self._history = history
-        self._signals = signals
+        self._signals = Signals(connection, bell, self.heard, back=self.ring)
         self._listeners: dict[str, Listener] = {}
         self._handlers: dict[str, asyncio.Task[None]] = {}
-        self._last: tuple[str, int] | None = None
-
-    def attach(self, signals: Signals) -> None:
-        """Where the messages come from."""
-        self._signals = signals
+        self._bell = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._last = "0-0"
+        self._follower: asyncio.Task[None] | None = None
 
     async def add(self, name: str, patterns: tuple[str, ...]) -> Listener:
         """Listen from now on: what is published after this returns arrives (unless Redis is away)."""
+        if self._follower is None:
+            self._follower = asyncio.create_task(self._follow(), name="live feed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                await self._ready.wait()
         listener = self._listeners[name] = Listener(patterns)
-        if self._signals is not None:
-            await self._signals.start()
         return listener
 
     async def serve(self, subscription: Subscription) -> None:
@@ -127,35 +133,50 @@ class LiveFeed:
         """Stop listening altogether."""
         for name in list(self._listeners):
             await self.remove(name)
-        if self._signals is not None:
-            await self._signals.stop()
+        if self._follower is not None:
+            await end([self._follower])
+            self._follower = None
+            self._ready.clear()
+        await self._signals.stop()
+
+    def ring(self) -> None:
+        """There may be something new."""
+        self._bell.set()
 
     async def heard(self, message: bytes) -> None:
-        """One message of the live channel: events one after another, each `entry id, sequence, topic, length, wire`."""
-        while message:
-            place, number, name, length, rest = message.split(b" ", 4)
-            wire, message = rest[: int(length)], rest[int(length) :]
-            await self._one(place.decode(), int(number), name.decode(), wire)
+        """The doorbell rang."""
+        self._bell.set()
 
-    async def _one(self, entry_id: str, sequence: int, topic: str, wire: bytes) -> None:
-        last = self._last
-        if last is not None and sequence <= last[1] and not is_behind(last[0], entry_id):
-            return  # filled from the log already
-        if last is not None and sequence > last[1] + 1:
-            await self._fill(last[0], entry_id, sequence - last[1] - 1)
-        self._last = (entry_id, sequence)
-        self._hand_out(topic, wire)
+    async def _begin(self) -> None:
+        """From now on: where the log ends, once the doorbell is sure to be heard."""
+        await self._signals.start()
+        while True:
+            try:
+                self._last = (await self._history.now())[0]
+            except Unavailable as error:
+                _log.debug("the live feed waits for Redis", error=str(error))
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                return
 
-    async def _fill(self, after: str, before: str, count: int) -> None:
-        """What the feed missed, from the log. Copies for one group are not for everybody."""
-        if count > FILL:
-            _log.warning("the live feed skips what it missed", missed=count - FILL)
-        try:
-            for entry in await self._history.between(f"({after}", f"({before}", most=FILL):
-                if entry.group is None:
+    async def _follow(self) -> None:
+        await self._begin()
+        self._ready.set()
+        while True:
+            self._bell.clear()
+            try:
+                page = await self._history.between(f"({self._last}", most=PAGE)
+            except EventBusError as error:
+                _log.warning("the live feed waits for Redis", error=str(error))
+                page = []
+            for entry in page:
+                self._last = entry.entry_id
+                if entry.group is None:  # copies for one group are not for everybody
                     self._hand_out(entry.topic, entry.wire)
-        except EventBusError as error:
-            _log.warning("a gap in the live feed stays", error=str(error))
+            if len(page) < PAGE:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._bell.wait()
 
     def _hand_out(self, topic: str, wire: bytes) -> None:
         wanted = [listener for listener in self._listeners.values() if matches_any(listener.patterns, topic)]
@@ -176,8 +197,3 @@ async def _serve(subscription: Subscription, listener: Listener) -> None:
             await subscription.call(event)
         except Exception as error:  # noqa: BLE001  a live handler has nobody to answer to
             _log.error("live handler failed", topic=event.topic, error=f"{type(error).__name__}: {error}")
-
-
-def is_behind(one: str, other: str) -> bool:
-    """Whether an entry id was given out before another: the log went back to an earlier number since (a fail-over)."""
-    return tuple(map(int, one.split("-"))) < tuple(map(int, other.split("-")))

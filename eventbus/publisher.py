@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from eventbus.backoff import RECONNECT
 from eventbus.codec import encode, fingerprint
 from eventbus.errors import Conflict, Full, OutcomeUnknown, Unavailable
 from eventbus.event import Event
 from eventbus.redis.shard import Letter, Shard, Stored
+
+T = TypeVar("T")
 
 BATCH = 200
 BATCH_BYTES = 1024 * 1024
@@ -29,7 +31,7 @@ class Receipt:
     """The event is safe.
 
     event_id  the stored event's id; for a duplicate the id of the first one
-    status    stored now, scheduled for later, or a duplicate of what was published before under the same idempotency key
+    status    stored now, scheduled for later, or a duplicate of what was published before under the same key
     sequence  its number in the shard, without gaps; 0 while it is scheduled
     entry_id  its place in the log; `~` while it is scheduled
     """
@@ -89,32 +91,24 @@ def gave_up(error: Exception, seconds: float, *, unsure: bool) -> Unavailable:
     return Unavailable(f"not stored within {seconds:g} s: {said}")
 
 
-class _Order:
-    """What one call asked to be appended, and its answer."""
-
-    __slots__ = ("answer", "letters", "size")
-
-    def __init__(self, letters: Sequence[Letter], answer: asyncio.Future[list[Stored]]) -> None:
-        self.letters = letters
-        self.answer = answer
-        self.size = sum(len(letter.wire) for letter in letters)
-
-
 class Publisher:
     """Collects letters and appends them in batches. One round trip is under way at a time, which keeps the order."""
 
     def __init__(self, shard: Shard, *, timeout: timedelta) -> None:
         self._shard = shard
         self._timeout = timeout.total_seconds()
-        self._waiting: deque[_Order] = deque()
-        self._sending: asyncio.Task[None] | None = None
+        self._waiting: deque[tuple[Sequence[Letter], asyncio.Future[list[Stored]]]] = deque()
+        self._busy = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._sender: asyncio.Task[None] | None = None
 
     async def publish(self, letters: Sequence[Letter]) -> list[Stored]:
         """Append the letters, in order. Raises Full, Unavailable (surely not stored) or OutcomeUnknown.
 
         More than a batch goes in several steps: an error says how many of the letters were stored before it.
         """
-        if len(letters) <= BATCH:
+        if len(letters) == 1:
             return await self._order(letters)
         stored: list[Stored] = []
         try:
@@ -126,53 +120,76 @@ class Publisher:
             raise type(error)(f"{len(stored):,} of {len(letters):,} events are stored, then: {error}") from error
         return stored
 
-    def _order(self, letters: Sequence[Letter]) -> asyncio.Future[list[Stored]]:
-        answer: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Order(letters, answer))
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._send(), name="publisher")
-        return answer
+    async def _order(self, letters: Sequence[Letter]) -> list[Stored]:
+        """Append at once when nothing is under way, else with the next batch."""
+        if self._busy:
+            answer: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
+            self._waiting.append((letters, answer))
+            return await answer
+        self._busy = True
+        self._idle.clear()
+        try:
+            return await self._persist(letters)
+        finally:
+            if self._waiting:
+                self._sender = asyncio.create_task(self._send(), name="publisher")
+            else:
+                self._rest()
+
+    def _rest(self) -> None:
+        self._busy = False
+        self._idle.set()
 
     async def flush(self) -> None:
         """Wait until nothing is under way."""
-        while self._sending is not None:
-            await asyncio.wait([self._sending])
+        await self._idle.wait()
 
     async def _send(self) -> None:
         try:
             while self._waiting:
                 orders = self._next_orders()
+                if not orders:
+                    continue
                 try:
-                    stored = await self._persist([one for order in orders for one in order.letters]) if orders else []
+                    stored = await self._persist([one for letters, _ in orders for one in letters])
                 except Exception as error:  # noqa: BLE001  whatever it is, it is each caller's answer
-                    for order in orders:
-                        if not order.answer.done():
-                            order.answer.set_exception(error)
-                            order.answer.exception()  # a caller that was cancelled no longer looks
+                    for _, answer in orders:
+                        if not answer.done():
+                            answer.set_exception(error)
+                            answer.exception()  # a caller that was cancelled no longer looks
                 else:
                     at = 0
-                    for order in orders:
-                        if not order.answer.done():
-                            order.answer.set_result(stored[at : at + len(order.letters)])
-                        at += len(order.letters)
+                    for letters, answer in orders:
+                        if not answer.done():
+                            answer.set_result(stored[at : at + len(letters)])
+                        at += len(letters)
         finally:
-            self._sending = None
+            self._rest()
 
-    def _next_orders(self) -> list[_Order]:
-        orders: list[_Order] = []
+    def _next_orders(self) -> list[tuple[Sequence[Letter], asyncio.Future[list[Stored]]]]:
+        """What goes out next: at most a batch. What was cancelled is not sent; what has left may be stored."""
+        orders = []
         count = size = 0
         while self._waiting and count < BATCH and size < BATCH_BYTES:
-            order = self._waiting[0]
-            if orders and count + len(order.letters) > BATCH:
+            letters, answer = self._waiting[0]
+            if count + len(letters) > BATCH:
                 break
             self._waiting.popleft()
-            if not order.answer.cancelled():  # what has not left is not sent; what has may be stored
-                orders.append(order)
-                count += len(order.letters)
-                size += order.size
+            if not answer.cancelled():
+                orders.append((letters, answer))
+                count += len(letters)
+                size += sum([len(letter.wire) for letter in letters])
         return orders
 
+    async def schedule(self, letter: Letter) -> Stored:
+        """Keep an event until it is due. Errors as those of `publish`."""
+        return await self._insist(lambda: self._shard.schedule(letter))
+
     async def _persist(self, letters: Sequence[Letter]) -> list[Stored]:
+        return await self._insist(lambda: self._shard.publish(letters))
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call until it is answered or the time is up: every call is safe to repeat."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         unsure, attempt = False, 0
@@ -180,7 +197,7 @@ class Publisher:
             attempt += 1
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._shard.publish(letters)
+                    return await call()
             except Full:
                 raise
             except (Unavailable, TimeoutError) as error:

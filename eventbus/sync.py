@@ -21,7 +21,7 @@ from eventbus.payload import Payload
 from eventbus.publisher import Receipt, due_at, gave_up, letter, receipt
 from eventbus.redis.connection import SyncConnection
 from eventbus.redis.keys import ShardKeys
-from eventbus.redis.shard import Letter, Stored, publish_call, publish_reply
+from eventbus.redis.shard import Letter, Stored, publish_call, schedule_call, stored
 
 
 class SyncPublisher:
@@ -67,7 +67,7 @@ class SyncPublisher:
         while True:
             attempt += 1
             try:
-                (stored,) = publish_reply(self._connection.run("publish", *publish_call(self._keys, [sent])))
+                return self._send(sent)
             except Full:
                 raise
             except Unavailable as error:
@@ -77,5 +77,8 @@ class SyncPublisher:
                 if time.monotonic() + wait >= deadline - self._timeout / 2:
                     raise gave_up(error, self._timeout, unsure=unsure) from error
                 time.sleep(wait)
-            else:
-                return stored
+
+    def _send(self, sent: Letter) -> Stored:
+        if sent.due_ms:
+            return stored(sent, self._connection.run("schedule", *schedule_call(self._keys, sent)))
+        return stored(sent, self._connection.run("publish", *publish_call(self._keys, [sent]))[0])

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from redis.retry import Retry
 from eventbus.ending import cancellable
 from eventbus.errors import EventBusError, Full, Misconfigured, OutcomeUnknown, Unavailable
 from eventbus.redis.embedded import EmbeddedRedis, open_embedded
+from eventbus.redis.line import Line
 from eventbus.redis.scripts import Arg, AsyncClient, run, run_sync, script
 
 CONNECT_SECONDS = 3.0
@@ -35,6 +36,7 @@ ANSWER_SECONDS = 10.0
 REVIVAL_SECONDS = 2.0
 MAX_CONNECTIONS = 64
 
+_REDIS_FAULTS = (exceptions.RedisError, OSError, TimeoutError)
 _SCHEMES = "memory:// embedded://DIR redis://HOST:PORT/DB rediss://HOST:PORT/DB"
 # Redis' words for "not now": redis-py has a class for some and takes the word off the text of those.
 _PASSING_CLASSES = (
@@ -114,6 +116,10 @@ class Connection:
         self.client = client
         self._server = server
         self._revival = asyncio.Lock()
+        # fakeredis has no socket to share.
+        self._line: AsyncClient = client
+        if address.scheme != "memory":
+            self._line = Line(client.connection_pool.make_connection, seconds=ANSWER_SECONDS)
 
     @classmethod
     async def open(cls, url: str) -> Connection:
@@ -134,30 +140,33 @@ class Connection:
     async def do(self, *command: Arg) -> Any:
         """One command. Raises our errors."""
         client: AsyncClient = self.client
-        async with self._reviving():
-            return await client.execute_command(*command)
+        try:
+            with cancellable():
+                return await client.execute_command(*command)
+        except _REDIS_FAULTS as error:
+            raise await self._fault(error) from error
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script. Raises our errors."""
         what = script(name, shebang=self.address.has_shebang)
-        async with self._reviving():
-            return await run(self.client, what, keys, args)
-
-    @asynccontextmanager
-    async def _reviving(self) -> AsyncIterator[None]:
-        """Translate errors; where an embedded server does not answer, make sure that somebody keeps it running."""
         try:
-            with cancellable(), translated(self.address):
-                yield
-        except Unavailable:
-            if self._server is not None and not self._revival.locked():
-                async with self._revival:
-                    with suppress(EventBusError):  # the caller's own error says more
-                        await asyncio.to_thread(self._server.ensure, REVIVAL_SECONDS)
-            raise
+            return await run(self._line, what, keys, args)
+        except _REDIS_FAULTS as error:
+            raise await self._fault(error) from error
+
+    async def _fault(self, error: Exception) -> EventBusError:
+        """Our error; where an embedded server does not answer, make sure that somebody keeps it running."""
+        ours = translate(error, self.address)
+        if isinstance(ours, Unavailable) and self._server is not None and not self._revival.locked():
+            async with self._revival:
+                with suppress(EventBusError):  # the caller's own error says more
+                    await asyncio.to_thread(self._server.ensure, REVIVAL_SECONDS)
+        return ours
 
     async def close(self) -> None:
         """Close the connections; let go of an embedded server."""
+        if isinstance(self._line, Line):
+            self._line.close()
         await self.client.aclose()
         if self._server is not None:
             await asyncio.to_thread(self._server.close)
@@ -225,7 +234,7 @@ def translated(address: Address) -> Iterator[None]:
     """Turn what redis-py raises into our errors; the text says where and what to try."""
     try:
         yield
-    except (exceptions.RedisError, OSError, TimeoutError) as error:
+    except _REDIS_FAULTS as error:
         raise translate(error, address) from error
 
 

@@ -27,6 +27,8 @@ _DEAD = 4 + _GROUP_PARTS.index("dead")
 _COUNTS = 4 + _GROUP_PARTS.index("counts")
 _TOLD = 4 + _GROUP_PARTS.index("told")
 
+LONGEST_PLAIN = 64
+
 
 def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -47,11 +49,12 @@ class ShardKeys:
         self.later = f"{self.tag}:later"
         self.letters = f"{self.tag}:letters"
         self.bell = f"{self.tag}:bell"  # a channel: somebody may have work
-        self.live = f"{self.tag}:live"  # a channel: every event as it is stored
         self._groups: dict[str, tuple[str, ...]] = {}
 
     def once(self, idempotency_key: str) -> str:
-        """Where a published idempotency key is remembered."""
+        """Where a published idempotency key is remembered. A short one stands there as it is: that costs least."""
+        if len(idempotency_key) <= LONGEST_PLAIN and idempotency_key.isascii():
+            return f"{self.tag}:once:={idempotency_key}"
         return f"{self.tag}:once:{_hash(idempotency_key)}"
 
     def done(self, action_key: str) -> str:

@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
 
-_GROUP_SCRIPTS = frozenset(
-    {"declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog", "redrive", "replay", "retire"}
-)
+_PRELUDES = {
+    **dict.fromkeys(("publish", "schedule"), "once"),
+    **dict.fromkeys(("declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog"), "common"),
+    **dict.fromkeys(("redrive", "replay", "retire"), "common"),
+}
 
 Arg = str | bytes | int
 
@@ -26,7 +28,7 @@ class Script:
     def __init__(self, name: str, *, shebang: bool = True) -> None:
         folder = files("eventbus.redis") / "lua"
         first, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-        common = (folder / "common.lua").read_text() if name in _GROUP_SCRIPTS else ""
+        common = (folder / f"{_PRELUDES[name]}.lua").read_text() if name in _PRELUDES else ""
         # fakeredis has a plain Lua interpreter, to which the flags line is a syntax error.
         self.text = f"{first}\n{common}{body}" if shebang else f"{common}{body}"
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()

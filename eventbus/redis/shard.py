@@ -13,6 +13,9 @@ from eventbus.redis.connection import Address, Connection, is_missing_group
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import Arg
 
+FIRST_READING = 1
+"""The fence of an entry that came from the log just now; what was ready gets a number of its own."""
+
 Status = Literal["stored", "scheduled", "duplicate", "conflict"]
 
 # Named tuples, not dataclasses: one of each is made for every event, and these are made several times faster.
@@ -65,6 +68,11 @@ class Batch(NamedTuple):
     suspects: int
     taken: list[Taken]
 
+    @property
+    def offered(self) -> int:
+        """Entries looked at: read from the log, wanted or not, and given from what was ready."""
+        return self.read + sum(1 for one in self.taken if one.fence != FIRST_READING)
+
 
 class Settled(IntEnum):
     """What became of an attempt to settle."""
@@ -112,23 +120,32 @@ class MissingGroup(Unavailable):
 
 def publish_call(keys: ShardKeys, letters: Sequence[Letter], *, touch: bool = False) -> tuple[list[str], list[Arg]]:
     """KEYS and ARGV of publish.lua, for both kinds of client. `touch` makes even a duplicate write something."""
-    names = [keys.log, keys.sequence, keys.later, keys.letters]
-    args: list[Arg] = [keys.bell, keys.live, int(touch)]
-    for topic, key, event_id, idempotency_key, fingerprint, remember_ms, wire, due_ms in letters:
+    names = [keys.log, keys.sequence]
+    args: list[Arg] = [keys.bell, int(touch)]
+    for topic, key, event_id, idempotency_key, fingerprint, remember_ms, wire, _ in letters:
         names.append(keys.once(idempotency_key))
-        args += (topic, key or "", event_id, fingerprint, remember_ms, due_ms, wire)
+        args += (topic, key or "", f"{fingerprint} {event_id}", remember_ms, wire)
     return names, args
 
 
-def publish_reply(reply: list[Any]) -> list[Stored]:
-    """What publish.lua returned."""
-    return [Stored(status.decode(), entry.decode(), seq, event.decode()) for status, entry, seq, event in reply]
+def schedule_call(keys: ShardKeys, letter: Letter) -> tuple[list[str], list[Arg]]:
+    """KEYS and ARGV of schedule.lua."""
+    topic, key, event_id, idempotency_key, fingerprint, remember_ms, wire, due_ms = letter
+    args: list[Arg] = [keys.bell, due_ms, topic, key or "", f"{fingerprint} {event_id}", remember_ms, wire]
+    return [keys.later, keys.letters, keys.once(idempotency_key)], args
 
 
-def _taken(rows: list[Any]) -> list[Taken]:
+def stored(letter: Letter, row: list[Any]) -> Stored:
+    """One row of what publish.lua and schedule.lua return: for what is new it does not repeat the event's id."""
+    status, entry, sequence, *first = row
+    return Stored(status.decode(), entry.decode(), sequence, first[0].decode() if first else letter.event_id)
+
+
+def _taken(flat: list[Any]) -> list[Taken]:
+    values = iter(flat)
     return [
         Taken(entry.decode(), fence, attempt, suspect == 1, topic.decode(), key.decode(), int(seq), wire)
-        for entry, fence, attempt, suspect, topic, key, seq, wire in rows
+        for entry, fence, attempt, suspect, topic, key, seq, wire in zip(*[values] * 8, strict=True)
     ]
 
 
@@ -172,12 +189,17 @@ class Shard:
     async def publish(self, letters: Sequence[Letter]) -> list[Stored]:
         """Append events, each once per idempotency key, in order, in one step."""
         keys, args = publish_call(self.keys, letters)
-        return publish_reply(await self._connection.run("publish", keys, args))
+        return list(map(stored, letters, await self._connection.run("publish", keys, args)))
+
+    async def schedule(self, letter: Letter) -> Stored:
+        """Keep an event until it is due, once per idempotency key."""
+        keys, args = schedule_call(self.keys, letter)
+        return stored(letter, await self._connection.run("schedule", keys, args))
 
     async def promote(self, most: int = 100) -> tuple[int, int | None]:
         """Append scheduled events that are due: (how many, milliseconds to the next one or None)."""
         keys = [self.keys.log, self.keys.sequence, self.keys.later, self.keys.letters]
-        count, due = await self._connection.run("promote", keys, [self.keys.bell, self.keys.live, most])
+        count, due = await self._connection.run("promote", keys, [self.keys.bell, most])
         return count, None if due < 0 else due
 
     async def declare(self, group: str, patterns: Sequence[str], *, behind: str) -> bool:

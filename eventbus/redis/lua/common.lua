@@ -22,6 +22,14 @@ local function now()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- Ids are numbers: compared as text 10-0 would stand before 9-0.
+local function before(a, b)
+  local ams, aseq = string.match(a, '(%d+)-(%d+)')
+  local bms, bseq = string.match(b, '(%d+)-(%d+)')
+  ams, aseq, bms, bseq = tonumber(ams), tonumber(aseq), tonumber(bms), tonumber(bseq)
+  return ams < bms or (ams == bms and aseq < bseq)
+end
+
 -- id -> fence for those of the ids that the consumer owns
 local function owned(consumer, ids)
   local found = {}
@@ -31,7 +39,12 @@ local function owned(consumer, ids)
       if p then found[id] = p[4] end
     end
   else
-    for _, p in ipairs(redis.call('XPENDING', LOG, GROUP, '-', '+', MANY, consumer)) do found[p[1]] = p[4] end
+    local first, last = ids[1], ids[1]
+    for _, id in ipairs(ids) do
+      if before(id, first) then first = id end
+      if before(last, id) then last = id end
+    end
+    for _, p in ipairs(redis.call('XPENDING', LOG, GROUP, first, last, MANY, consumer)) do found[p[1]] = p[4] end
   end
   return found
 end
@@ -45,6 +58,17 @@ local function make_ready(id)
   give(id, '~ready')
   local crashes = tonumber(redis.call('HGET', CRASHES, id) or 0)
   redis.call('RPUSH', crashes > 1 and SUSPECTS or READY, id)
+end
+
+-- Put a new delivery at the end of its lane. Returns true when it has to wait there.
+local function line_up(id, key)
+  if key == '' then return false end
+  local ahead = redis.call('HGET', TAIL, key)
+  redis.call('HSET', TAIL, key, id)
+  if not ahead then return false end
+  redis.call('HSET', NEXT, ahead, id)
+  give(id, '~wait')
+  return true
 end
 
 -- Take a finished delivery out of its lane. Returns the id behind it, which may run now, or nil.
@@ -88,24 +112,30 @@ local function vanished(id)
   end
 end
 
--- Own these entries from now on, under a fence that was never used: {id, fence, attempt, suspect, topic, key, sequence, wire}...
-local function claim(consumer, ids, suspect)
+-- A delivery is given out as 8 values in a row: id, fence, attempt, suspect, topic, key, sequence, wire. One flat list,
+-- because a table for each costs more time than all the rest.
+local function hand(out, id, fence, attempt, suspect, f)
+  local n = #out
+  out[n+1], out[n+2], out[n+3], out[n+4], out[n+5], out[n+6], out[n+7], out[n+8] =
+    id, fence, attempt, suspect, f[2], f[4], f[6], f[8]
+end
+
+-- Own these entries from now on, under a fence that was never used, and hand them out.
+local function claim(out, consumer, ids, suspect)
   local fence = redis.call('INCRBY', FENCE, 1) + 1   -- from 2: a first reading by XREADGROUP has 1
   local call = {'XCLAIM', LOG, GROUP, consumer, 0}
   for _, id in ipairs(ids) do call[#call+1] = id end
   call[#call+1] = 'RETRYCOUNT'
   call[#call+1] = fence
-  local tried, rows = redis.call('HMGET', ATTEMPTS, unpack(ids)), {}
+  local tried = redis.call('HMGET', ATTEMPTS, unpack(ids))
   local entries, at = redis.call(unpack(call)), 1
   for i, id in ipairs(ids) do
     local e = entries[at]
     if e and e[1] == id then
-      local f = e[2]
-      rows[#rows+1] = {id, fence, (tried[i] or 0) + 1, suspect, f[2], f[4], f[6], f[8]}
+      hand(out, id, fence, (tried[i] or 0) + 1, suspect, e[2])
       at = at + 1
     else vanished(id) end
   end
-  return rows
 end
 
 -- To the dead letters, with the whole entry, in the same step as the acknowledgement.
@@ -162,12 +192,4 @@ end
 local function address(topic, key, wire)
   local seq = redis.call('INCR', SEQUENCE)
   return redis.call('XADD', LOG, '*', 't', topic, 'k', key, 's', seq, 'e', wire, 'f', GROUP), seq
-end
-
--- Ids are numbers: compared as text 10-0 would stand before 9-0.
-local function before(a, b)
-  local ams, aseq = string.match(a, '(%d+)-(%d+)')
-  local bms, bseq = string.match(b, '(%d+)-(%d+)')
-  ams, aseq, bms, bseq = tonumber(ams), tonumber(aseq), tonumber(bms), tonumber(bseq)
-  return ams < bms or (ams == bms and aseq < bseq)
 end

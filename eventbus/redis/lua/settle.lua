@@ -2,7 +2,7 @@
 -- Done: acknowledge deliveries and let their lanes go on. A stale owner changes nothing.
 -- ARGV  bell, group, consumer, 1 to be given what comes next in the lanes, then per delivery: id, fence, ordering key ('' for none)
 -- A group that keeps no order any more may still have lanes: they are released by key like all others.
--- Returns {per delivery 1 done | 0 somebody else's | 2 nobody's: settled before, {id, fence, attempt, suspect, topic, key, sequence, wire}... next}
+-- Returns {{per delivery 1 done | 0 somebody else's | 2 nobody's: settled before}, {what comes next, as take.lua gives it}}
 local ids, out, done, after = {}, {}, {}, {}
 for i = 5, #ARGV, 3 do ids[#ids+1] = ARGV[i] end
 local mine = owned(ARGV[3], ids)
@@ -26,7 +26,9 @@ if #done > 0 then
 end
 if #after == 0 then return {out, {}} end
 if ARGV[4] == '1' and redis.call('PTTL', PAUSE) < 0 and redis.call('EXISTS', CRASHES) == 0 then
-  return {out, claim(ARGV[3], after, 0)}
+  local next = {}
+  claim(next, ARGV[3], after, 0)
+  return {out, next}
 end
 for _, id in ipairs(after) do make_ready(id) end
 ring()

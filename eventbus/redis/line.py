@@ -1,0 +1,152 @@
+"""One connection to Redis that all callers of a process share: commands go out as they come, replies return in order.
+
+redis-py connects (address, TLS, password, database, Sentinel); from then on its socket is ours, because its commands
+cost several times what Redis needs to answer them: a connection borrowed and returned, a task and two time-outs for
+each. Nothing here is ever sent twice. A caller that is cancelled just no longer looks at its reply.
+
+Only for commands that don't block: one that does would hold up everybody behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+from redis._parsers.base import BaseParser
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from eventbus.ending import cancellable
+
+_MORE = object()  # hiredis' word for "the reply is not complete"
+
+
+class _Wire(asyncio.Protocol):
+    """An established connection: what was asked on it and not yet answered."""
+
+    def __init__(self, connection: AbstractConnection, seconds: float) -> None:
+        writer = connection._writer  # noqa: SLF001  redis-py has no public way to hand over its socket
+        if writer is None:
+            raise RedisConnectionError("the connection closed while it was made")
+        # Each would close the socket, or complain, when it is forgotten: the connection gives it up, the writer stays.
+        connection._reader = connection._writer = None  # noqa: SLF001
+        self._writer = writer
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._parser = hiredis.Reader(replyError=BaseParser.parse_error, notEnoughData=_MORE)
+        self._watch: asyncio.TimerHandle | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.is_lost = False
+        self._transport = writer.transport
+        self._transport.set_protocol(self)
+        if self._transport.is_closing():
+            self._lose(RedisConnectionError("the connection closed while it was made"))
+
+    async def ask(self, command: tuple[Any, ...]) -> Any:
+        await self._flowing.wait()
+        if self.is_lost:
+            raise RedisConnectionError("Connection closed by server.")
+        now = self._loop.time()
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append((answer, now))
+        self._transport.write(hiredis.pack_command(command))
+        if self._watch is None:
+            self._watch = self._loop.call_at(now + self._seconds, self._look)
+        return await answer
+
+    def _look(self) -> None:
+        """A reply that takes too long ends the connection: what else is behind it would wait as long."""
+        self._watch = None
+        if not self._waiting:
+            return
+        due = self._waiting[0][1] + self._seconds
+        if due <= self._loop.time():
+            self._lose(RedisTimeoutError(f"no answer within {self._seconds:g} s"))
+        else:
+            self._watch = self._loop.call_at(due, self._look)
+
+    def close(self) -> None:
+        self._lose(RedisConnectionError("closed by this process"))
+
+    def _lose(self, error: Exception) -> None:
+        self.is_lost = True
+        self._transport.abort()
+        self._flowing.set()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        while self._waiting:
+            answer, _ = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(error)
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed(data)
+        try:
+            while (reply := self._parser.gets()) is not _MORE:
+                answer, _ = self._waiting.popleft()
+                if answer.done():
+                    continue
+                if isinstance(reply, Exception):
+                    answer.set_exception(reply)
+                else:
+                    answer.set_result(reply)
+        except (hiredis.ProtocolError, IndexError) as error:
+            self._lose(RedisConnectionError(f"not the Redis protocol: {error}"))
+
+    def eof_received(self) -> bool:
+        return False  # close
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.is_lost:
+            self._lose(RedisConnectionError(f"Connection closed by server. {error or ''}".strip()))
+
+    def pause_writing(self) -> None:
+        self._flowing.clear()
+
+    def resume_writing(self) -> None:
+        self._flowing.set()
+
+
+class Line:
+    """Connects when it is first used and again after every loss. Raises redis-py's errors."""
+
+    def __init__(self, make: Callable[[], AbstractConnection], *, seconds: float) -> None:
+        self._make = make
+        self._seconds = seconds
+        self._wire: _Wire | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+
+    async def execute_command(self, *command: Any) -> Any:
+        """Send a command and wait for its reply; `seconds` at most."""
+        wire = self._wire
+        if wire is None or wire.is_lost:
+            wire = await self._open()
+        return await wire.ask(command)
+
+    async def _open(self) -> _Wire:
+        async with self._opening:
+            if self._wire is not None and not self._wire.is_lost:
+                return self._wire
+            if self._closed:
+                raise RedisConnectionError("closed by this process")
+            connection = self._make()
+            with cancellable():
+                await connection.connect()  # type: ignore[no-untyped-call]
+            self._wire = _Wire(connection, self._seconds)
+            return self._wire
+
+    def close(self) -> None:
+        """Let go of it; who still waits for a reply gets a connection error."""
+        self._closed = True
+        if self._wire is not None:
+            self._wire.close()
