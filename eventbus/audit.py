@@ -1,8 +1,8 @@
 """Is everything accounted for? Pure: from the counters of a shard to what is missing.
 
 The scripts keep books: every event has a dense number, trimming counts what it forgets, each group counts what became
-of its deliveries. So a loss of any origin (a fail-over, a cut append-only file, FLUSHALL, XDEL by hand, a fault of ours)
-shows as a sum that does not add up, without looking at a single event.
+of its deliveries. So a loss of any origin (a fail-over, a cut append-only file, FLUSHALL, XDEL, a fault of ours) shows
+as a sum that does not add up, without looking at a single event.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -14,6 +15,7 @@ from eventbus.announcer import Announcer
 from eventbus.audit import Gap, gaps
 from eventbus.backoff import RECONNECT
 from eventbus.catalog import catalog
+from eventbus.codec import decode
 from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
 from eventbus.event import Event
 from eventbus.ledger import KEEP, Ledger
@@ -41,6 +43,14 @@ IDLE_POLL_SECONDS = 0.01
 _log = structlog.get_logger("eventbus")
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """An event that waits for its time, by the server's clock."""
+
+    due: datetime
+    event: Event[Any]
 
 
 class EventBus:
@@ -167,6 +177,15 @@ class EventBus:
             self._highest = made.sequence
         self._observer.published(made.topic, made.status)
         return made
+
+    async def scheduled(self, most: int = 1000) -> list[Scheduled]:
+        """What waits for its time, the next one first; at most so many."""
+        rows = await self._history.scheduled(most)
+        return [Scheduled(datetime.fromtimestamp(due / 1000, UTC), decode(topic, wire)) for due, topic, wire in rows]
+
+    async def cancel(self, idempotency_key: str) -> bool:
+        """Forget a scheduled event; False when nothing is scheduled under this key (any more)."""
+        return await self._history.unschedule(idempotency_key)
 
     # -- subscribing -----------------------------------------------------------------------------------------------
 

@@ -163,6 +163,7 @@ class Publisher:
                         if not answer.done():
                             answer.set_result(stored[at : at + len(letters)])
                         at += len(letters)
+                await asyncio.sleep(0)  # who was answered may go on publishing: that belongs into one batch
         finally:
             self._rest()
 
@@ -178,7 +179,7 @@ class Publisher:
             if not answer.cancelled():
                 orders.append((letters, answer))
                 count += len(letters)
-                size += sum([len(letter.wire) for letter in letters])
+                size += len(letters[0].wire) if len(letters) == 1 else sum([len(one.wire) for one in letters])
         return orders
 
     async def schedule(self, letter: Letter) -> Stored:

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     SecretStr,
     SerializeAsAny,
     model_validator,
 )
 
+from eventbus import Event, InvalidEvent, catalog
 from eventbus.errors import Misconfigured
-from eventbus.pattern import check_pattern
+from eventbus.pattern import check_pattern, check_topic
 from eventbus.redis.connection import parse
 
 MIN_KEY_CHARACTERS = 16
@@ -40,6 +45,29 @@ def _pattern(text: str) -> str:
         return check_pattern(text)
     except Misconfigured as error:
         raise ValueError(str(error).removeprefix(f"{text[:80]!r} ")) from None
+
+
+def _topic(text: str) -> str:
+    try:
+        return check_topic(text)
+    except InvalidEvent as error:
+        raise ValueError(str(error)) from None
+
+
+def _cron(text: str) -> str:
+    try:
+        CronSim(text, datetime.now(UTC))
+    except CronSimError as error:
+        raise ValueError(f"is no cron expression: {error}") from None
+    return text
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone of this machine; use a name such as Europe/Berlin") from None
+    return name
 
 
 def _address(url: SecretStr) -> SecretStr:
@@ -219,9 +247,41 @@ class Retention(_Section):
     """How long finished work stays: events for replay, actions so that a repeat does nothing."""
 
     hours: Number = Field(default=24, ge=0, le=8760, description="Hours that finished events are kept")
+    events: Count = Field(
+        default=1_000_000, ge=0, description="Finished events that are kept at most; about 650 bytes each"
+    )
     ledger_days: Number = Field(
         default=30, gt=0, le=3650, description="Days that what was done is remembered; about 300 bytes an action"
     )
+
+
+class Schedule(_Section):
+    """An event that is published again and again, at the times of a cron expression."""
+
+    cron: Annotated[str, AfterValidator(_cron)] = Field(
+        description="Minute, hour, day of month, month, day of week, as in crontab(5); six fields begin with the second"
+    )
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        default="UTC", description="Whose time the expression means, such as Europe/Berlin"
+    )
+    topic: Annotated[str, AfterValidator(_topic)] = Field(description="Topic of the event")
+    data: Mapping[str, JsonValue] = Field(default_factory=dict, description="Its data, checked against the topic")
+    key: str | None = Field(default=None, description="Its ordering key; a standard topic has its own")
+    enabled: bool = Field(default=True, description="Whether it is published")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        try:
+            self.event()
+        except InvalidEvent as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def event(self, **envelope: Any) -> Event[Any]:
+        """The event it publishes. Raises InvalidEvent."""
+        if self.key is not None:
+            envelope["key"] = self.key
+        return catalog.event(self.topic, dict(self.data), **envelope)
 
 
 class Settings(_Section):
@@ -235,3 +295,6 @@ class Settings(_Section):
     gateway: Gateway = Field(default_factory=Gateway, description="The HTTP server")
     log: Log = Field(default_factory=Log, description="The program's own log lines")
     retention: Retention = Field(default_factory=Retention, description="How long finished events stay for replay")
+    schedules: Mapping[str, Schedule] = Field(
+        default_factory=dict, description="Events that workers publish by the clock, by name; each fires once"
+    )

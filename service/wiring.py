@@ -54,6 +54,7 @@ async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runt
         lease=timedelta(seconds=worker.lease_seconds),
         sweep_every=timedelta(seconds=min(5.0, worker.lease_seconds / 3)),
         retention=timedelta(hours=settings.retention.hours),
+        retention_events=settings.retention.events,
         ledger_keep=timedelta(days=settings.retention.ledger_days),
         observer=metrics,
     ) as bus:

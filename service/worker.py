@@ -24,6 +24,7 @@ from starlette.routing import Route
 from eventbus import EventBusError
 from registry.settings import Settings
 from service.http import serving
+from service.schedules import keep_schedules
 from service.wiring import Runtime, open_runtime
 
 BACKLOG_SECONDS = 5.0
@@ -56,6 +57,7 @@ async def _serve(runtime: Runtime, stop: asyncio.Event) -> None:
         serving = asyncio.create_task(runtime.bus.run(grace=grace), name="serve")
         tasks.add(serving)
         watching.add(asyncio.create_task(_watch_backlog(runtime), name="backlog"))
+        watching.add(asyncio.create_task(keep_schedules(runtime.bus, runtime.settings.schedules), name="schedules"))
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             _log.info("stopping", grace_s=grace.total_seconds())

@@ -131,6 +131,27 @@ class History:
         seconds, micros = await self._connection.do("TIME")
         return (last[0][0].decode() if last else "0-0"), int(seconds) * 1000 + int(micros) // 1000
 
+    # -- scheduled events ------------------------------------------------------------------------------------------
+
+    async def scheduled(self, most: int = 1000) -> list[tuple[int, str, bytes]]:
+        """What waits for its time, the next one first: (due in ms of server time, topic, wire)."""
+        rows = await self._connection.do("ZRANGE", self._keys.later, 0, most - 1, "WITHSCORES")
+        pairs = [tuple(row) if isinstance(row, list | tuple) else row for row in rows]
+        flat = pairs if pairs and isinstance(pairs[0], tuple) else list(zip(rows[::2], rows[1::2], strict=True))
+        letters = await self._connection.do("HMGET", self._keys.letters, *[once for once, _ in flat]) if flat else []
+        found = []
+        for (_, due), letter in zip(flat, letters, strict=True):
+            if letter is not None:  # else it was appended a moment ago
+                topic, key, memo, _, rest = letter.split(b" ", 4)
+                start = int(topic)
+                found.append((int(float(due)), rest[:start].decode(), rest[start + int(key) + int(memo) :]))
+        return found
+
+    async def unschedule(self, idempotency_key: str) -> bool:
+        """Forget a scheduled event; False when nothing is scheduled under this key."""
+        keys = [self._keys.later, self._keys.letters, self._keys.once(idempotency_key)]
+        return bool(await self._connection.run("unschedule", keys, []))
+
     # -- dead letters ----------------------------------------------------------------------------------------------
 
     async def dead(self, group: str, start: str = "-", end: str = "+") -> AsyncIterator[DeadEntry]:

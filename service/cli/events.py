@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from eventbus import Event, EventBus, Payload, catalog
 from eventbus.codec import to_cloudevent
 from service.cli import output
 from service.cli.shell import FAILED, USAGE, bus_address, fail, json_option, load_foreign_topics, run, settings_options
+from service.cli.times import SPAN, TIME
 
 CELL = 60
 
@@ -22,6 +24,7 @@ CELL = 60
 Examples:
   eventbus publish vm.created '{"vm_id": "1", "vm_name": "my-vm"}'
   eventbus publish custom.backup_done '{"size_gb": 12}' --idempotency-key backup-2026-01-12
+  eventbus publish custom.reminder '{"text": "look"}' --delay 15m
   generate | eventbus publish task.failed -"""
 )
 @click.argument("topic")
@@ -30,6 +33,8 @@ Examples:
 @click.option("--idempotency-key", metavar="TEXT", help="Publishing it again within a day stores nothing new.")
 @click.option("--source", default="/cli", show_default=True, metavar="URI", help="Who says so.")
 @click.option("--subject", metavar="TEXT", help="What it is about.")
+@click.option("--at", metavar="TIME", type=TIME, help="Publish it then, such as 2026-01-12T09:00+01:00.")
+@click.option("--delay", metavar="SPAN", type=SPAN, help="Publish it after this time, such as 90s, 15m, 2h, 1d.")
 @json_option
 @settings_options
 def publish(
@@ -39,11 +44,15 @@ def publish(
     idempotency_key: str | None,
     source: str,
     subject: str | None,
+    at: datetime | None,
+    delay: timedelta | None,
     as_json: bool,
     path: Path | None,
     url: str | None,
 ) -> None:
     """Publish one event. Its data is JSON, or - to read it from standard input."""
+    if at is not None and delay is not None:
+        fail("give --at or --delay, not both", USAGE)
     address = bus_address(path, url)
     body = _read_object(data)
     given = {"key": key, "idempotency_key": idempotency_key, "source": source, "subject": subject}
@@ -52,7 +61,7 @@ def publish(
 
     async def work() -> None:
         async with EventBus.open(address) as bus:
-            receipt = await bus.publish(event)
+            receipt = await bus.publish(event, at=at, delay=delay)
         if as_json:
             output.as_json(
                 {
@@ -64,7 +73,8 @@ def publish(
                 }
             )
         else:
-            click.echo(f"{receipt.status}  {receipt.topic}  {receipt.event_id}  number {receipt.sequence}")
+            place = f"  number {receipt.sequence}" if receipt.sequence else ""
+            click.echo(f"{receipt.status}  {receipt.topic}  {receipt.event_id}{place}")
 
     run(work())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Mapping
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -46,7 +47,7 @@ _ENVELOPE = (
     "causation_id",
     "traceparent",
 )
-_KNOWN = ("type", "topic", "data", *_ENVELOPE)
+_KNOWN = ("type", "topic", "data", "at", *_ENVELOPE)
 
 _MAY_BE_DOUBLED = "Look before you repeat it: even under the same Idempotency-Key it may be done twice"
 _DONE_ONCE = "Repeat it under the same Idempotency-Key: it takes effect once"
@@ -65,9 +66,10 @@ class Api:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == BATCH_TYPE or isinstance(body, list):
             return await self._publish_batch(body, key)
+        at = _due(body)
         event = _event(body, key)
         _name(request, event.idempotency_key)
-        return JSONResponse(_shown(await self._runtime.bus.publish(event)), 202)
+        return JSONResponse(_shown(await self._runtime.bus.publish(event, at=at)), 202)
 
     async def notify(self, request: Request) -> Response:
         """`POST /api/v1/integrations/{name}/notifications`."""
@@ -137,6 +139,20 @@ def _event(body: Any, idempotency_key: str | None) -> Event[Any]:
         # The data was checked as today's version; under another number no consumer could read it.
         raise _wrong("dataversion", f"{event.topic} is taken in version {known.__payload_version__}")
     return event
+
+
+def _due(body: Any) -> datetime | None:
+    """Takes `at` out of an event of our own form: when it shall be published, not when it happened (that is `time`)."""
+    text = body.pop("at", None) if isinstance(body, dict) and "specversion" not in body else None
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        at = None
+    if at is None or at.tzinfo is None:
+        raise _wrong("at", "is a time with its zone, such as 2026-01-12T09:00:00Z")
+    return at
 
 
 def _cloud(body: Mapping[str, Any], idempotency_key: str | None) -> Event[Any]:

@@ -87,6 +87,21 @@ async def test_an_event_is_published(rest: httpx.AsyncClient, published: Publish
     assert (event.source, event.subject, event.correlation_id, event.key) == ("/api", "vm-1", "c", "vm_id:vm-1")
 
 
+async def test_an_event_may_be_published_for_later(open_gateway: Open) -> None:
+    async with open_gateway(api_keys=("the-old-key-000001",)) as (runtime, http):
+        http.headers["X-API-Key"] = "the-old-key-000001"
+        answer = await http.post(EVENTS, json={**VM, "at": "2100-01-01T00:00:00+01:00"})
+        assert (answer.status_code, answer.json()["status"], answer.json()["sequence"]) == (202, "scheduled", 0)
+        (waiting,) = await runtime.bus.scheduled()
+        assert (waiting.event.id, waiting.due.isoformat()) == (answer.json()["id"], "2099-12-31T23:00:00+00:00")
+
+
+@pytest.mark.parametrize("at", ["2100-01-01T00:00:00", "soon", 5, {}, ""])
+async def test_a_time_that_is_none_is_422(rest: httpx.AsyncClient, at: Any) -> None:
+    answer = await rest.post(EVENTS, json={**VM, "at": at})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "at")
+
+
 async def test_a_cloud_event_is_published_as_it_is(rest: httpx.AsyncClient, published: Published) -> None:
     made = to_dict(CloudEvent({"type": "vm.created", "source": "/billing", "id": "c-7"}, {"vm_id": "vm-1"}))
     answer = await rest.post(EVENTS, json=made, headers={"Content-Type": "application/cloudevents+json"})
