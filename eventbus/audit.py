@@ -86,7 +86,8 @@ def _of_groups(groups: Iterable[GroupBooks]) -> Iterable[Gap]:
         if not group.has_place:
             yield Gap("no place", group.name, group.start + 1, group.given, 0)
             continue
-        difference = group.given - group.start - group.done - group.dead - group.skipped - group.pending
-        if difference:
-            kind: Kind = "unhandled" if difference > 0 else "uncounted"
-            yield Gap(kind, group.name, group.start + 1, group.given, abs(difference))
+        accounted = group.start + group.done + group.dead + group.skipped + group.pending
+        if accounted < group.given:
+            yield Gap("unhandled", group.name, group.start + 1, group.given, group.given - accounted)
+        elif accounted > group.given_most:
+            yield Gap("uncounted", group.name, group.start + 1, group.given_most, accounted - group.given_most)

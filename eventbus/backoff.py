@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
+MOST_DOUBLINGS = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -19,9 +21,10 @@ class Backoff:
 
     def delay(self, attempt: int, *, chance: float | None = None) -> timedelta:
         """The wait after attempt number `attempt` (from 1). `chance` in 0..1 places it in the jitter's range."""
-        full = min(self.base * float(1 << min(attempt - 1, 40)), self.most)
+        doublings = min(attempt - 1, MOST_DOUBLINGS)
+        full = min(self.base.total_seconds() * 2.0**doublings, self.most.total_seconds())
         part = random.random() if chance is None else chance  # noqa: S311  jitter, not a secret
-        return full * (0.5 + 0.5 * part)
+        return timedelta(seconds=full * (0.5 + 0.5 * part))
 
 
 RECONNECT = Backoff(timedelta(milliseconds=100), timedelta(seconds=5))

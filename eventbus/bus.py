@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,9 @@ from eventbus.audit import Gap, gaps
 from eventbus.backoff import RECONNECT
 from eventbus.catalog import catalog
 from eventbus.codec import decode
-from eventbus.errors import Conflict, EventBusError, Misconfigured, Unavailable
+from eventbus.dead import DeadLetters
+from eventbus.ending import end
+from eventbus.errors import BacklogGrew, Conflict, EventBusError, Misconfigured, Unavailable, UnknownGroup
 from eventbus.event import Event
 from eventbus.ledger import KEEP, Ledger
 from eventbus.live import Listening, LiveFeed
@@ -24,10 +26,11 @@ from eventbus.observer import Observer
 from eventbus.payload import Payload
 from eventbus.publisher import Publisher, Receipt, due_at, letter, receipt
 from eventbus.redis.connection import Connection
-from eventbus.redis.history import History
+from eventbus.redis.history import Books, History
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Backlog, Letter, Shard, Stored
 from eventbus.redis.table import Table
+from eventbus.replay import Replayed, replay
 from eventbus.serving import Serving
 from eventbus.subscription import Handler, Options, Start, Subscription, start_behind
 from eventbus.upkeep import Keep
@@ -94,6 +97,7 @@ class EventBus:
         self._highest = 0
         self._stop = asyncio.Event()
         self.ledger = Ledger(connection, keys, keep=ledger_keep)
+        self.dead = DeadLetters(self._history, self._shard)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -229,12 +233,18 @@ class EventBus:
         await self._patiently(lambda: self._begin(checked))
 
     async def unsubscribe(self, subscription_id: str, *, grace: timedelta = timedelta(seconds=5)) -> None:
-        """Stop calling the handler. A durable group stays declared: what it has not handled waits for its return."""
-        subscription = self._subscriptions.pop(subscription_id, None)
-        if subscription is None:
+        """Stop calling the handler. A durable group stays declared: what it has not handled waits for its return.
+
+        Raises KeyError for an unknown id, Misconfigured when the subscription's own handler asks: it would wait for
+        itself.
+        """
+        if subscription_id not in self._subscriptions:
             raise KeyError(subscription_id)
+        if self._serving.runs(subscription_id, asyncio.current_task()):
+            raise Misconfigured("a handler can't unsubscribe itself: let a task of its own do it, or stop the bus")
         await self._serving.remove(subscription_id, grace)
         await self._live.remove(subscription_id)
+        self._subscriptions.pop(subscription_id, None)  # not before: until then the group has its handler
 
     def listen(self, *patterns: str) -> Listening:
         """A live feed of events published from now on; without a pattern, of all.
@@ -266,20 +276,21 @@ class EventBus:
 
         A Redis that is away at the start is waited for.
         """
-        self._stop.clear()
-        ends = [asyncio.create_task(event.wait()) for event in (self._stop, self._serving.broken)]
+        starting = asyncio.create_task(self._start_serving(), name="start of serving")
+        ends = {asyncio.create_task(event.wait()) for event in (self._stop, self._serving.broken)}
         try:
-            await self._start_serving()
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            if starting in done:
+                starting.result()
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in ends:
-                task.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+            await end([starting, *ends])
             await self._serving.end(grace)
+            self._stop.clear()
         self._serving.raise_fault()
 
     def stop(self) -> None:
-        """Make `run` end."""
+        """Make `run` end, also one that only begins."""
         self._stop.set()
 
     async def run_until_idle(self, *, timeout: timedelta = timedelta(seconds=60)) -> None:
@@ -294,6 +305,7 @@ class EventBus:
                     await asyncio.sleep(IDLE_POLL_SECONDS)
         finally:
             await self._serving.end(timedelta(seconds=5))
+            self._stop.clear()
         self._serving.raise_fault()
 
     async def backlog(self, group: str) -> Backlog | None:
@@ -309,15 +321,18 @@ class EventBus:
         return Table(self._connection, self._shard.keys, name)
 
     async def _is_idle(self) -> bool:
-        if self._serving.holds:  # what is in hand may still publish: asked before and after the look at the groups
+        """Whether nothing is left. What is in hand, or was, may publish: the log must not grow while this looks."""
+        if self._serving.holds:
             return False
+        before, _ = await self._history.now()
         for subscription in self._subscriptions.values():
             if subscription.group is None:
                 continue
             backlog = await self._shard.backlog(subscription.group)
             if backlog is None or not backlog.is_empty:
                 return False
-        return self._serving.holds == 0
+        after, _ = await self._history.now()
+        return (after, self._serving.holds) == (before, 0)
 
     async def _start_serving(self) -> None:
         await self._serving.begin()
@@ -337,6 +352,53 @@ class EventBus:
             else:
                 return
 
+    # -- looking after groups and history --------------------------------------------------------------------------
+
+    async def replay(
+        self,
+        group: str,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        patterns: Sequence[str] | None = None,
+        rate: float | None = None,
+        dry_run: bool = False,
+        progress: Callable[[Replayed], object] | None = None,
+    ) -> Replayed:
+        """Give a group again what it has finished: events stored from `since` on and before `until`, by Redis' clock.
+
+        They come after what waits, in their order, at most `rate` a second, to this group alone. `patterns` are the
+        group's own unless others are given. What the group has not finished is left out, as it comes anyway; so are
+        copies of an earlier replay or redrive. Their ids are the same: an action the ledger has as done is not done
+        again. A replay that was broken off and is begun anew copies again.
+
+        A dry run changes nothing and counts; it can't leave out what the group holds unfinished just now. `progress`
+        is called after each page. Raises UnknownGroup, Full, or Unavailable when Redis stays away.
+        """
+        declared = await self._shard.declared()
+        if group not in declared:
+            raise _unknown(group, declared)
+        wanted = declared[group] if patterns is None else patterns
+        return await replay(
+            self._history, group, wanted, since=since, until=until, rate=rate, dry_run=dry_run, progress=progress
+        )
+
+    async def retire(self, group: str, shown: int) -> int:
+        """Forget a group and what it has not handled: at most `shown` deliveries. Returns how many those were.
+
+        Its dead letters stay until they are dropped. A process that serves it declares it again: stop that first.
+        Raises UnknownGroup, or BacklogGrew when more is not handled: then nothing was changed.
+        """
+        done, backlog = await self._history.retire(group, shown)
+        if done is None:
+            raise _unknown(group, await self._shard.declared())
+        if not done:
+            raise BacklogGrew(
+                f"group {group} has {backlog:,} deliveries that are not handled, not {shown:,}: nothing was retired",
+                backlog,
+            )
+        return backlog
+
     # -- the books -------------------------------------------------------------------------------------------------
 
     async def audit(self) -> list[Gap]:
@@ -344,10 +406,18 @@ class EventBus:
 
         Every process that serves does this by itself, logs what it finds and publishes `delivery.gap_found`.
         """
-        return gaps(await self._history.books(list(await self._shard.declared())), seen=self._highest)
+        return gaps(await self.books(), seen=self._highest)
+
+    async def books(self) -> Books:
+        """The counters behind `audit`: of the log, and of every declared group."""
+        return await self._history.books(list(await self._shard.declared()))
 
     async def accept(self, gap: Gap) -> None:
         """Take note of a gap: from now on the books add up without it. Accepting it twice would be a new gap."""
         await self._history.accept(gap.kind, gap.group, gap.count)
         if gap.kind == "rolled back":
             self._highest = gap.first - 1
+
+
+def _unknown(group: str, declared: Iterable[str]) -> UnknownGroup:
+    return UnknownGroup(f"no group {group!r} is declared; declared: {', '.join(declared) or 'none'}")

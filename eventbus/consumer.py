@@ -20,21 +20,21 @@ import structlog
 from eventbus.backoff import RECONNECT
 from eventbus.codec import decode
 from eventbus.ending import end
-from eventbus.errors import Full, InvalidEvent, Misconfigured, Unavailable, UnknownVersion
-from eventbus.event import Event
+from eventbus.errors import EventBusError, Full, Misconfigured, Unavailable
+from eventbus.event import Event, new_id
 from eventbus.observer import Observer
 from eventbus.redis.shard import Batch, MissingGroup, Retry, Settled, Shard, Taken
-from eventbus.subscription import Attempt, Refused, Subscription, TryLater
+from eventbus.subscription import Attempt, Subscription
+from eventbus.verdict import Again, Bury, verdict
 
 POLL_SECONDS = 2.0
 MAX_BATCH = 250  # a script of this size takes Redis about 2 ms, in which it does nothing else
 MOST_HELD = 1000
 MEASURE_SECONDS = 0.02
 SOON_SECONDS = 0.1
-PARK = timedelta(seconds=30)
-ERROR_CHARACTERS = 1000
 TURN = 4
 NO_DELAY = 0
+GOODBYE_SECONDS = 1.0
 EARLIEST = "0"
 
 _log = structlog.get_logger("eventbus.consumer")
@@ -64,7 +64,7 @@ class Consumer:
         self._subscription = subscription
         self._options = subscription.options
         self._group = subscription.group
-        self._name = name
+        self.name = name
         self._lease = lease
         self._suspect_turn = suspect_turn  # one suspect at a time in the whole process
         self._buried = buried
@@ -72,13 +72,15 @@ class Consumer:
         self._failed = failed
         self._bell = asyncio.Event()
         self._queue: asyncio.Queue[Taken] = asyncio.Queue()
-        self._held: dict[str, int] = {}
+        self._held: dict[str, Taken] = {}
         self._room = asyncio.Event()
         self._prefetch = 2 * self._options.concurrency
         self._measured, self._finished = perf_counter(), 0
-        self._done: list[tuple[str, int, str]] = []
+        self._done: list[Taken] = []
         self._dirty = asyncio.Event()
         self._suspects = 0
+        self._paused_until = 0.0
+        self._recovered = perf_counter()
         self._lost = False  # a reply that gave us work was lost: what we own and don't know of must be recovered
         self._gifts = asyncio.Lock()  # held while a settle may give us work, so that nothing is recovered meanwhile
         self.highest = 0
@@ -118,6 +120,15 @@ class Consumer:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)
 
+    def runs(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether this task is one of those that call the handler."""
+        return task in self._runners
+
+    def pause(self, seconds: float) -> None:
+        """The whole group has to wait that long: nothing more is begun, what waits here goes back."""
+        self._paused_until = max(self._paused_until, perf_counter() + seconds)
+        self._bell.set()
+
     async def stop(self, grace: timedelta) -> None:
         """Take no more; hand back what has not begun; let handlers finish for `grace`, then cancel them and hand back.
 
@@ -129,22 +140,43 @@ class Consumer:
         self._room.set()
         if self._reader is not None:
             await asyncio.wait([self._reader], timeout=grace.total_seconds())
-        waiting = []
-        while not self._queue.empty():
-            waiting.append(self._queue.get_nowait())
-            if waiting[-1].suspect:
-                self._suspect_turn.release()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                await self._hand_back(waiting)
+                await self._hand_back(self._not_begun())
                 await self._until(lambda: not self._held)
         for task in self._runners:
             task.cancel()
         with contextlib.suppress(TimeoutError):  # a runner hands back what it had, which needs Redis
             async with asyncio.timeout(min(5.0, grace.total_seconds() + 1)):
                 await self._until(lambda: not self._held and all(task.done() for task in self._runners))
-        rest = [task for task in (self._reader, self._settler, *self._runners) if task is not None]
-        await end(rest)
+        await end([task for task in (self._reader, self._settler, *self._runners) if task is not None])
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Hand back what a late reply may have given us, and say good-bye, so that nobody waits for our lease.
+
+        What still runs in a thread stays ours until the lease ends: nothing can end it, and nobody may begin it again
+        beside it.
+        """
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._shard.recover(self._group, self.name, self._fences())
+                if not self._held:
+                    await self._shard.beat([self.name], timedelta())
+        except (EventBusError, TimeoutError):
+            _log.debug("Redis is away; the lease will run out", group=self._group)
+
+    def _not_begun(self) -> list[Taken]:
+        """Empties the queue."""
+        waiting = []
+        while not self._queue.empty():
+            waiting.append(self._queue.get_nowait())
+            if waiting[-1].suspect:
+                self._suspect_turn.release()
+        return waiting
+
+    def _fences(self) -> list[tuple[str, int]]:
+        return [(one.entry_id, one.fence) for one in self._held.values()]
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         while not reached():
@@ -155,6 +187,9 @@ class Consumer:
 
     async def _read(self) -> None:
         while not self._stopping.is_set():
+            if (left := self._pause_left()) > 0:
+                await self._wait_out(left)
+                continue
             room = self._adapted() - len(self._held)
             if room < max(1, self._prefetch // 2):  # take in large bites
                 self._room.clear()
@@ -163,8 +198,20 @@ class Consumer:
             asked = min(room, MAX_BATCH)
             self._bell.clear()
             batch = await self._insist(lambda n=asked: self._take(n), self._lose)  # type: ignore[misc]
-            if batch.offered < asked:  # there was no more; if there is now, the bell has rung
+            if batch.paused_ms:
+                self.pause(batch.paused_ms / 1000)
+            elif batch.offered < asked:  # there was no more; if there is now, the bell has rung
                 await self._rest(batch)
+
+    def _pause_left(self) -> float:
+        return self._paused_until - perf_counter()
+
+    async def _wait_out(self, seconds: float) -> None:
+        """What has not begun goes back: it must not wait here while the pause ends elsewhere."""
+        await self._hand_back(self._not_begun())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     def _adapted(self) -> int:
         """Hold no more than can be begun soon, as far as the last moments tell: fast handlers get a large prefetch."""
@@ -182,13 +229,14 @@ class Consumer:
     async def _recover(self) -> None:
         """Hand back what we own and don't know of."""
         async with self._gifts:
-            stray = await self._shard.recover(self._group, self._name, list(self._held.items()))
-            self._lost = False
+            stray = await self._shard.recover(self._group, self.name, self._fences())
+            self._lost, self._recovered = False, perf_counter()
         if stray:
             _log.info("recovered deliveries of a lost reply", group=self._group, count=stray)
 
     async def _take(self, count: int) -> Batch:
-        if self._lost:
+        # Now and then even if no loss is known: a network may deliver a request whose connection is long given up.
+        if self._lost or perf_counter() - self._recovered > self._lease.total_seconds():
             await self._recover()
         mine = self._suspects > 0 and not self._suspect_turn.locked()
         if mine:
@@ -197,7 +245,7 @@ class Consumer:
         try:
             batch = await self._shard.take(
                 self._group,
-                self._name,
+                self.name,
                 count,
                 lease=self._lease,
                 suspects=mine,
@@ -214,7 +262,7 @@ class Consumer:
     def _hold(self, taken: list[Taken]) -> None:
         held, put = self._held, self._queue.put_nowait
         for one in taken:
-            held[one.entry_id] = one.fence
+            held[one.entry_id] = one
             put(one)
         if taken:
             self.highest = max(self.highest, taken[-1].sequence)
@@ -222,9 +270,8 @@ class Consumer:
     async def _rest(self, batch: Batch) -> None:
         """Until the bell rings, a retry is due, a pause ends, or the slow poll's time has come."""
         seconds = POLL_SECONDS
-        for ms in (batch.due_ms, batch.paused_ms or None):
-            if ms is not None:
-                seconds = min(seconds, ms / 1000 + 0.001)
+        if batch.due_ms is not None:
+            seconds = min(seconds, batch.due_ms / 1000 + 0.001)
         if batch.suspects and not self._suspect_turn.locked():
             return
         with contextlib.suppress(TimeoutError):
@@ -241,6 +288,7 @@ class Consumer:
                 _log.error("group is gone from Redis; declaring it again from the earliest event", group=self._group)
                 with contextlib.suppress(Unavailable):
                     await self._shard.declare(self._group, self._subscription.patterns, behind=EARLIEST)
+                    self._begin_again()
             except (Unavailable, Full, Misconfigured) as error:
                 if failed is not None:
                     failed()
@@ -249,6 +297,14 @@ class Consumer:
             attempt += 1
             await asyncio.sleep(RECONNECT.delay(attempt).total_seconds())
 
+    def _begin_again(self) -> None:
+        """The group is new: nothing held is ours. Under a new name, so that what is still running can't be taken for
+        the same entry read anew."""
+        self._not_begun()
+        self._held.clear()
+        self.name = f"{self.name.partition('~')[0]}~{new_id()[-12:]}"
+        self._room.set()
+
     # -- the runners -----------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
@@ -256,7 +312,10 @@ class Consumer:
         while me is None or not me.cancelling():  # a handler may have swallowed it
             taken = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
             try:
-                await self._run_one(taken)
+                if self._pause_left() > 0:
+                    await self._hand_back([taken])
+                else:
+                    await self._run_one(taken)
             finally:
                 if taken.suspect:
                     self._suspect_turn.release()
@@ -271,15 +330,16 @@ class Consumer:
             await self._call(decode(taken.topic, taken.wire), taken)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
-            if task is not None and not task.cancelling():  # the handler cancelled something of its own
-                outcome = await self._decide(taken, RuntimeError(f"the handler was cancelled: {error}"))
-            else:
-                await self._hand_back([taken])
+            if task is None or task.cancelling():
+                if self._subscription.is_async:  # a thread goes on: see `_leave`
+                    await self._hand_back([taken])
                 raise
+            # The handler cancelled something of its own.
+            outcome = await self._failed_attempt(taken, RuntimeError(f"the handler was cancelled: {error}"))
         except Exception as error:  # noqa: BLE001  a handler may raise anything; every way out is decided below
-            outcome = await self._decide(taken, error)
+            outcome = await self._failed_attempt(taken, error)
         else:
-            self._done.append((taken.entry_id, taken.fence, taken.key))
+            self._done.append(taken)
             self._dirty.set()
             outcome = "done"
         self._observer.handled(self._group, taken.topic, outcome, perf_counter() - started)
@@ -287,75 +347,62 @@ class Consumer:
     def _call(self, event: Event[Any], taken: Taken) -> Awaitable[Any]:
         subscription, limit = self._subscription, self._options.timeout
         if subscription.wants_attempt:
-            attempt = Attempt(self._group, taken.entry_id, self._name, taken.fence, taken.attempt, taken.sequence)
+            attempt = Attempt(self._group, taken.entry_id, self.name, taken.fence, taken.attempt, taken.sequence)
             call = subscription.call(event, attempt)
         else:
             call = subscription.call(event)
         return call if limit is None else _within(call, limit.total_seconds())
 
-    async def _decide(self, taken: Taken, error: Exception) -> str:
-        """What becomes of a delivery whose attempt failed."""
-        attempts = taken.attempt
-        if isinstance(error, UnknownVersion):  # a newer worker can: leave it to them
-            _log.warning("parked: unknown version", group=self._group, topic=taken.topic, error=str(error))
-            await self._again(taken, PARK, counts=False)
-            return "parked"
-        if isinstance(error, InvalidEvent):
-            return await self._bury(taken, "invalid", str(error), attempts)
-        if isinstance(error, Refused):
-            return await self._bury(taken, "rejected", error.reason, attempts)
-        text = str(error) if isinstance(error, TryLater) else f"{type(error).__name__}: {error}"
-        counts = error.counts if isinstance(error, TryLater) else True
-        if counts and attempts >= self._options.max_attempts:
-            return await self._bury(taken, "exhausted", text, attempts)
-        delay = self._options.backoff.delay(attempts)
-        pause = timedelta()
-        if isinstance(error, TryLater):
-            delay = max(delay, error.after or timedelta()) if counts else error.after or delay
-            pause = delay if error.pause else pause
+    async def _failed_attempt(self, taken: Taken, error: Exception) -> str:
+        decided = verdict(error, taken.attempt, self._options)
+        if isinstance(decided, Bury):
+            await self._bury(taken, decided)
+            return "dead"
         _log.warning(
             "attempt failed",
             group=self._group,
             topic=taken.topic,
-            attempt=attempts,
-            error=text[:ERROR_CHARACTERS],
-            next_in_s=round(delay.total_seconds(), 3),
+            attempt=taken.attempt,
+            error=decided.text,
+            next_in_s=round(decided.delay.total_seconds(), 3),
         )
-        await self._again(taken, delay, counts=counts, pause=pause)
-        return "retry"
+        await self._again(taken, decided)
+        return decided.outcome
 
-    async def _again(self, taken: Taken, delay: timedelta, *, counts: bool, pause: timedelta = timedelta()) -> None:
-        again = [Retry(taken.entry_id, taken.fence, max(1, round(delay.total_seconds() * 1000)), counts)]
-        ours = await self._insist(lambda: self._shard.retry(self._group, self._name, again, pause=pause))
-        self._release([(taken.entry_id, taken.fence)], ours)
+    async def _again(self, taken: Taken, decided: Again) -> None:
+        delay_ms = max(1, round(decided.delay.total_seconds() * 1000))
+        again = [Retry(taken.entry_id, taken.fence, delay_ms, decided.counts)]
+        if decided.pause:
+            self.pause(decided.pause.total_seconds())
+        ours = await self._insist(lambda: self._shard.retry(self._group, self.name, again, pause=decided.pause))
+        self._release([taken], ours)
         self._bell.set()  # the reader has a new due time to wait for
 
     async def _hand_back(self, taken: list[Taken]) -> None:
         if not taken:
             return
         again = [Retry(one.entry_id, one.fence, NO_DELAY, counts=False) for one in taken]
-        ours = await self._insist(lambda: self._shard.retry(self._group, self._name, again))
-        self._release([(one.entry_id, one.fence) for one in taken], ours)
+        ours = await self._insist(lambda: self._shard.retry(self._group, self.name, again))
+        self._release(taken, ours)
 
-    async def _bury(self, taken: Taken, reason: str, error: str, attempts: int) -> str:
-        text = error[:ERROR_CHARACTERS]
-        _log.error("dead letter", group=self._group, topic=taken.topic, reason=reason, error=text, attempts=attempts)
+    async def _bury(self, taken: Taken, decided: Bury) -> None:
+        said = {"reason": decided.reason, "error": decided.text, "attempts": taken.attempt}
+        _log.error("dead letter", group=self._group, topic=taken.topic, **said)
         ours = await self._insist(
             lambda: self._shard.bury(
                 self._group,
-                self._name,
+                self.name,
                 taken,
                 key=taken.key,
-                reason=reason,
-                error=text,
-                attempts=attempts,
+                reason=decided.reason,
+                error=decided.text,
+                attempts=taken.attempt,
             )
         )
         try:
             await self._buried()
         finally:  # afterwards: whoever waits for us to hold nothing waits for the announcement too
-            self._release([(taken.entry_id, taken.fence)], [ours])
-        return "dead"
+            self._release([taken], [ours])
 
     # -- the settler -----------------------------------------------------------------------------------------------
 
@@ -366,24 +413,32 @@ class Consumer:
             while self._done:
                 batch, self._done = self._done[:MAX_BATCH], self._done[MAX_BATCH:]
                 ended = await self._insist(lambda b=batch: self._finish(b), self._lose)  # type: ignore[misc]
-                self._release([one[:2] for one in batch], [end is not Settled.FENCED for end in ended])
+                self._release(batch, [end is not Settled.FENCED for end in ended])
 
-    async def _finish(self, batch: list[tuple[str, int, str]]) -> list[Settled]:
-        """Settle, and be given at once what comes next in the lanes, unless we stop or are recovering."""
-        if self._stopping.is_set() or self._gifts.locked():
-            ended, _ = await self._shard.settle(self._group, self._name, batch)
+    async def _finish(self, batch: list[Taken]) -> list[Settled]:
+        """Settle, and be given at once what comes next in the lanes, unless we stop, pause or are recovering."""
+        mine = [self._held.get(one.entry_id) is one for one in batch]
+        if not all(mine):  # the group was lost and declared again since: see `_begin_again`
+            rest = await self._finish([one for one, is_mine in zip(batch, mine, strict=True) if is_mine])
+            return [rest.pop(0) if is_mine else Settled.FENCED for is_mine in mine]
+        done = [(one.entry_id, one.fence, one.key) for one in batch]
+        if not done:
+            return []
+        if self._stopping.is_set() or self._gifts.locked() or self._pause_left() > 0:
+            ended, _ = await self._shard.settle(self._group, self.name, done)
             self._bell.set()  # the next of a lane may be ready
             return ended
         async with self._gifts:
-            ended, after = await self._shard.settle(self._group, self._name, batch, go_on=True)
+            ended, after = await self._shard.settle(self._group, self.name, done, go_on=True)
             self._hold(after)
         return ended
 
-    def _release(self, finished: list[tuple[str, int]], ours: list[bool]) -> None:
+    def _release(self, finished: list[Taken], ours: list[bool]) -> None:
         self._finished += len(finished)
-        for (entry_id, fence), mine in zip(finished, ours, strict=True):
-            if self._held.get(entry_id) == fence:  # else we lost it and have taken it again since
-                del self._held[entry_id]
+        held = self._held
+        for taken, mine in zip(finished, ours, strict=True):
+            if held.get(taken.entry_id) is taken:  # else we lost it and have taken it again since
+                del held[taken.entry_id]
             if not mine:
                 self._observer.fenced(self._group)
         self._room.set()

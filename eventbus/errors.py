@@ -5,6 +5,8 @@ EventBusError
 ├── UnknownVersion     a newer program wrote this event: upgrade this one; the event stays where it is
 ├── Conflict           this idempotency key was used for another content; nothing was stored
 ├── Misconfigured      the set-up can't work as it stands
+│   └── UnknownGroup       no group of this name is declared
+├── BacklogGrew        more would be thrown away than was agreed to: look again; nothing was
 └── Unavailable        Redis did not do what was asked; the same call may succeed later
     ├── OutcomeUnknown     it may or may not have been done: repeating the call is safe
     └── Full               Redis refuses to store more: wait, or make room
@@ -31,6 +33,21 @@ class Conflict(EventBusError):
 
 class Misconfigured(EventBusError):
     """An address, option or installation that no amount of waiting will mend."""
+
+
+class UnknownGroup(Misconfigured):
+    """No durable group of this name is declared: a wrong name, or it was retired."""
+
+
+class BacklogGrew(EventBusError):
+    """A group has more unhandled deliveries than the caller was shown. Nothing was retired.
+
+    backlog  how many it has now
+    """
+
+    def __init__(self, text: str, backlog: int) -> None:
+        super().__init__(text)
+        self.backlog = backlog
 
 
 class Unavailable(EventBusError):

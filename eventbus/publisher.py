@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 BATCH = 200
 BATCH_BYTES = 1024 * 1024
+SHORTEST_SECONDS = 0.05  # less is no time for another attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,29 @@ def gave_up(error: Exception, seconds: float, *, unsure: bool) -> Unavailable:
     return Unavailable(f"not stored within {seconds:g} s: {said}")
 
 
+class _Order:
+    """What one call asked to be appended, until when, and whether an attempt may have done it already."""
+
+    __slots__ = ("answer", "deadline", "letters", "unsure")
+
+    def __init__(self, letters: Sequence[Letter], deadline: float) -> None:
+        self.letters = letters
+        self.deadline = deadline
+        self.unsure = False
+        self.answer: asyncio.Future[list[Stored]] | None = None
+
+    def is_open(self) -> bool:
+        """Whether somebody waits for the answer. Who was cancelled does not: it is not sent if it has not left yet."""
+        return self.answer is not None and not self.answer.done()
+
+
 class Publisher:
     """Collects letters and appends them in batches. One round trip is under way at a time, which keeps the order."""
 
     def __init__(self, shard: Shard, *, timeout: timedelta) -> None:
         self._shard = shard
         self._timeout = timeout.total_seconds()
-        self._waiting: deque[tuple[Sequence[Letter], asyncio.Future[list[Stored]]]] = deque()
+        self._waiting: deque[_Order] = deque()
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -122,14 +139,16 @@ class Publisher:
 
     async def _order(self, letters: Sequence[Letter]) -> list[Stored]:
         """Append at once when nothing is under way, else with the next batch."""
+        loop = asyncio.get_running_loop()
+        order = _Order(letters, loop.time() + self._timeout)
         if self._busy:
-            answer: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
-            self._waiting.append((letters, answer))
-            return await answer
+            order.answer = loop.create_future()
+            self._waiting.append(order)
+            return await order.answer
         self._busy = True
         self._idle.clear()
         try:
-            return await self._persist(letters)
+            return await self._persist([order])
         finally:
             if self._waiting:
                 self._sender = asyncio.create_task(self._send(), name="publisher")
@@ -148,58 +167,71 @@ class Publisher:
         try:
             while self._waiting:
                 orders = self._next_orders()
-                if not orders:
-                    continue
                 try:
-                    stored = await self._persist([one for letters, _ in orders for one in letters])
+                    stored = await self._persist(orders) if orders else []
                 except Exception as error:  # noqa: BLE001  whatever it is, it is each caller's answer
-                    for _, answer in orders:
-                        if not answer.done():
-                            answer.set_exception(error)
-                            answer.exception()  # a caller that was cancelled no longer looks
+                    self._failed(orders, error)
                 else:
                     at = 0
-                    for letters, answer in orders:
-                        if not answer.done():
-                            answer.set_result(stored[at : at + len(letters)])
-                        at += len(letters)
+                    for order in orders:
+                        if order.answer is not None and not order.answer.done():
+                            order.answer.set_result(stored[at : at + len(order.letters)])
+                        at += len(order.letters)
                 await asyncio.sleep(0)  # who was answered may go on publishing: that belongs into one batch
         finally:
             self._rest()
 
-    def _next_orders(self) -> list[tuple[Sequence[Letter], asyncio.Future[list[Stored]]]]:
-        """What goes out next: at most a batch. What was cancelled is not sent; what has left may be stored."""
+    def _next_orders(self) -> list[_Order]:
+        """What goes out next: at most a batch."""
         orders = []
         count = size = 0
         while self._waiting and count < BATCH and size < BATCH_BYTES:
-            letters, answer = self._waiting[0]
+            order = self._waiting[0]
+            letters = order.letters
             if count + len(letters) > BATCH:
                 break
             self._waiting.popleft()
-            if not answer.cancelled():
-                orders.append((letters, answer))
+            if order.is_open():
+                orders.append(order)
                 count += len(letters)
                 size += len(letters[0].wire) if len(letters) == 1 else sum([len(one.wire) for one in letters])
         return orders
 
+    def _failed(self, orders: list[_Order], error: Exception) -> None:
+        """Tell those whose time is up; the others stay first in line."""
+        now = asyncio.get_running_loop().time()
+        in_time = [o for o in orders if isinstance(error, Unavailable) and o.deadline > now + SHORTEST_SECONDS]
+        for order in orders:
+            if order in in_time:
+                order.unsure = order.unsure or isinstance(error, OutcomeUnknown)
+            elif order.answer is not None and not order.answer.done():
+                order.answer.set_exception(error)
+                order.answer.exception()  # a caller that was cancelled no longer looks
+        self._waiting.extendleft(reversed(in_time))
+
     async def schedule(self, letter: Letter) -> Stored:
         """Keep an event until it is due. Errors as those of `publish`."""
-        return await self._insist(lambda: self._shard.schedule(letter))
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        return await self._insist(lambda: self._shard.schedule(letter), deadline, unsure=False)
 
-    async def _persist(self, letters: Sequence[Letter]) -> list[Stored]:
-        return await self._insist(lambda: self._shard.publish(letters))
+    async def _persist(self, orders: list[_Order]) -> list[Stored]:
+        """Append, until the first of them has no time left."""
+        letters = orders[0].letters if len(orders) == 1 else [one for order in orders for one in order.letters]
+        unsure = any(order.unsure for order in orders)
+        return await self._insist(lambda: self._shard.publish(letters), orders[0].deadline, unsure=unsure)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _insist(self, call: Callable[[], Awaitable[T]], deadline: float, *, unsure: bool) -> T:
         """Repeat a call until it is answered or the time is up: every call is safe to repeat."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
-        unsure, attempt = False, 0
+        attempt = 0
         while True:
             attempt += 1
             try:
                 async with asyncio.timeout_at(deadline):
                     return await call()
-            except Full:
+            except Full as error:
+                if unsure:  # an earlier attempt may have stored it while there was room
+                    raise gave_up(error, self._timeout, unsure=True) from error
                 raise
             except (Unavailable, TimeoutError) as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown | TimeoutError)

@@ -6,11 +6,13 @@ One name in Redis for all of them, one doorbell, one upkeep, and one suspect at 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import secrets
 import socket
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -25,7 +27,9 @@ from eventbus.redis.signals import Signals
 from eventbus.subscription import Subscription
 from eventbus.upkeep import Keep, Upkeep
 
-LATER = "~later"  # rung when an event is scheduled; no group has such a name
+# What the bell says beside the names of groups, which never begin like this.
+LATER = "~later"  # an event was scheduled
+PAUSE = "~pause "  # a group is paused: its name, milliseconds
 
 _log = structlog.get_logger("eventbus")
 
@@ -52,6 +56,9 @@ class Serving:
         self._announcer = announcer
         self._published_highest = highest
         self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._number = itertools.count(1)
+        self._leaving: set[Consumer] = set()
+        self._ending: asyncio.Task[None] | None = None
         self._consumers: dict[str, Consumer] = {}
         self._subscriptions: dict[str, Subscription] = {}
         self._suspect_turn = asyncio.Lock()
@@ -59,7 +66,7 @@ class Serving:
         self._upkeep = Upkeep(
             shard,
             history,
-            self._name,
+            self._names,
             self._subscriptions.values,
             lease=lease,
             sweep_every=sweep_every,
@@ -86,7 +93,7 @@ class Serving:
         consumer = Consumer(
             self._shard,
             subscription,
-            self._name,
+            f"{self._name}:{next(self._number)}",
             lease=self._lease,
             suspect_turn=self._suspect_turn,
             buried=lambda: self._announcer.dead(group),
@@ -101,17 +108,42 @@ class Serving:
         """Stop serving one subscription: finish or hand back."""
         self._subscriptions.pop(subscription_id, None)
         consumer = self._consumers.pop(subscription_id, None)
-        if consumer is not None:
+        if consumer is None:
+            return
+        self._leaving.add(consumer)
+        try:
             await consumer.stop(grace)
+        finally:
+            self._leaving.discard(consumer)
 
     async def end(self, grace: timedelta) -> None:
-        """Stop serving altogether; the beat goes on until everything is finished or handed back."""
-        if not self.is_on:
-            return
-        self.is_on = False
-        await asyncio.gather(*(self.remove(subscription_id, grace) for subscription_id in list(self._consumers)))
-        await self._upkeep.stop()
-        await self._bell.stop()
+        """Stop serving altogether; the beat goes on until everything is finished or handed back.
+
+        Whoever is cancelled here leaves it going on; asking again waits for the same end.
+        """
+        if self._ending is None:
+            if not self.is_on:
+                return
+            self._ending = asyncio.create_task(self._end(grace), name="end of serving")
+        await asyncio.shield(self._ending)
+
+    async def _end(self, grace: timedelta) -> None:
+        try:
+            await asyncio.gather(*(self.remove(subscription_id, grace) for subscription_id in list(self._consumers)))
+            await self._upkeep.stop()
+            await self._bell.stop()
+        finally:
+            self.is_on = False
+            self._ending = None
+
+    def _names(self) -> list[str]:
+        """Whose beat it is: also of those that are about to leave."""
+        return [consumer.name for consumer in (*self._consumers.values(), *self._leaving)]
+
+    def runs(self, subscription_id: str, task: asyncio.Task[Any] | None) -> bool:
+        """Whether this task is calling a handler of the subscription."""
+        consumer = self._consumers.get(subscription_id)
+        return consumer is not None and consumer.runs(task)
 
     @property
     def holds(self) -> int:
@@ -141,6 +173,12 @@ class Serving:
         group = message.decode()
         if group == LATER:
             self._upkeep.something_is_later()
+            return
+        if group.startswith(PAUSE):
+            _, paused, ms = group.split()
+            for consumer in self._consumers.values():
+                if consumer.group == paused:
+                    consumer.pause(int(ms) / 1000)
             return
         for consumer in self._consumers.values():
             if not group or consumer.group == group:

@@ -8,8 +8,10 @@ the attempts are used up.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -113,6 +115,7 @@ class Subscription:
     options: Options
     call: Callable[..., Awaitable[Any]]
     wants_attempt: bool
+    is_async: bool
     id: str = field(default_factory=new_id)
 
     @classmethod
@@ -130,20 +133,40 @@ class Subscription:
                 raise Misconfigured(
                     f"{group!r} is not a group name: use the letters of a topic, such as slack"
                 ) from error
-        return cls(each, handler, group, options, _awaitable(handler), _takes_two(handler))
+        is_async = _is_async(handler)
+        if options.timeout is not None and not is_async:
+            raise Misconfigured(
+                "timeout: a plain function can't be interrupted, it would go on beside its next attempt: "
+                "make the handler an async function, or bound what it waits for"
+            )
+        call = handler if is_async else _in_threads(handler, group, options.concurrency)
+        return cls(each, handler, group, options, call, _takes_two(handler), is_async)
 
 
-def _awaitable(handler: Handler) -> Callable[..., Awaitable[Any]]:
-    """The handler as something to await: a plain function runs in a thread, so that it may block."""
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
-        return handler
+def _is_async(handler: Handler) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
 
-    async def in_thread(*arguments: Any) -> None:
-        result = await asyncio.to_thread(handler, *arguments)
+
+def _in_threads(handler: Handler, group: str | None, most: int) -> Callable[..., Awaitable[Any]]:
+    """A plain function may block: it runs in threads of its subscription's own, so that it holds nobody else up."""
+    threads: ThreadPoolExecutor | None = None
+
+    def guarded(*arguments: Any) -> Any:
+        try:
+            return handler(*arguments)
+        except StopIteration as error:  # a future can't carry it: its waiter would wait for ever
+            raise RuntimeError(f"the handler raised StopIteration: {error}") from error
+
+    async def call(*arguments: Any) -> None:
+        nonlocal threads
+        if threads is None:
+            threads = ThreadPoolExecutor(most, thread_name_prefix=group or "live")
+        context = contextvars.copy_context()
+        result = await asyncio.get_running_loop().run_in_executor(threads, context.run, guarded, *arguments)
         if inspect.isawaitable(result):
             await result
 
-    return in_thread
+    return call
 
 
 def _takes_two(handler: Handler) -> bool:

@@ -68,7 +68,9 @@ class SyncPublisher:
             attempt += 1
             try:
                 return self._send(sent)
-            except Full:
+            except Full as error:
+                if unsure:  # an earlier attempt may have stored it while there was room
+                    raise gave_up(error, self._timeout, unsure=True) from error
                 raise
             except Unavailable as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown)

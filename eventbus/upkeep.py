@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,6 +25,7 @@ from eventbus.subscription import Subscription
 
 TRIM_SECONDS = 60.0
 AUDIT_SECONDS = 30.0
+TRIM_BATCH = 10_000
 PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 100
 
@@ -46,7 +47,7 @@ class Upkeep:
         self,
         shard: Shard,
         history: History,
-        consumer: str,
+        consumers: Callable[[], Sequence[str]],
         subscriptions: Callable[[], Iterable[Subscription]],
         *,
         lease: timedelta,
@@ -58,7 +59,7 @@ class Upkeep:
     ) -> None:
         self._shard = shard
         self._history = history
-        self._consumer = consumer
+        self._consumers = consumers
         self._subscriptions = subscriptions
         self._lease = lease
         self._sweep_every = sweep_every.total_seconds()
@@ -88,35 +89,39 @@ class Upkeep:
         self._soon.set()
 
     async def stop(self) -> None:
-        """End it, and say good-bye so that nobody waits for our lease."""
+        """End it."""
         await end(self._tasks)
         self._tasks.clear()
-        try:
-            async with asyncio.timeout(1):
-                await self._shard.beat(self._consumer, timedelta())
-        except (EventBusError, TimeoutError):
-            _log.debug("Redis is away; the lease will run out")
 
     async def _beat(self) -> None:
-        await self._shard.beat(self._consumer, self._lease)
+        if consumers := self._consumers():
+            await self._shard.beat(consumers, self._lease)
 
     async def _sweep(self) -> None:
         for subscription in list(self._subscriptions()):
             if subscription.group is None:
                 continue
-            options = subscription.options
             try:
-                back, _, buried = await self._shard.sweep(subscription.group, poison_limit=options.poison_limit)
+                await self._sweep_group(subscription.group, subscription.options.poison_limit)
             except MissingGroup:
                 continue  # its consumer declares it again
-            if back:
-                _log.warning("took over from a dead worker", group=subscription.group, deliveries=back)
-            if buried:
-                _log.error("dead letters: their process died", group=subscription.group, count=buried)
             await self._announcer.dead(subscription.group)
 
+    async def _sweep_group(self, group: str, poison_limit: int) -> None:
+        """In steps of 100 a dead consumer, so that no script is long."""
+        back = buried = 1
+        while back or buried:
+            back, _, buried = await self._shard.sweep(group, poison_limit=poison_limit, awake=self._consumers())
+            if back:
+                _log.warning("took over from a dead worker", group=group, deliveries=back)
+            if buried:
+                _log.error("dead letters: their process died", group=group, count=buried)
+
     async def _trim(self) -> None:
-        if await self._history.trim(self._keep.time, keep=self._keep.events) < 0:
+        forgotten = TRIM_BATCH
+        while forgotten > TRIM_BATCH / 2:  # whole nodes of the stream go, so it is seldom exactly as many as asked for
+            forgotten = await self._history.trim(self._keep.time, keep=self._keep.events, most=TRIM_BATCH)
+        if forgotten < 0:
             _log.error("nothing is trimmed: a declared group has no place in the log")
 
     async def _audit(self) -> None:

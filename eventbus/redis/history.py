@@ -42,7 +42,11 @@ class DeadEntry(NamedTuple):
 
 
 class GroupBooks(NamedTuple):
-    """The books of one group: events given to it since its start, and what became of them."""
+    """The books of one group: events given to it since its start, and what became of them.
+
+    `given` is the number of the last event given to it; it lies between `given` and `given_most` where somebody deleted
+    that event.
+    """
 
     name: str
     has_place: bool
@@ -52,6 +56,7 @@ class GroupBooks(NamedTuple):
     skipped: int
     pending: int
     given: int
+    given_most: int
 
 
 class Books(NamedTuple):

@@ -42,6 +42,7 @@ class _Wire(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._is_leaving = False
         self.is_lost = False
         self._transport = writer.transport
         self._transport.set_protocol(self)
@@ -49,13 +50,14 @@ class _Wire(asyncio.Protocol):
             self._lose(RedisConnectionError("the connection closed while it was made"))
 
     async def ask(self, command: tuple[Any, ...]) -> Any:
+        packed = hiredis.pack_command(command)  # first of all: what can't be packed must not wait for an answer
         await self._flowing.wait()
         if self.is_lost:
             raise RedisConnectionError("Connection closed by server.")
         now = self._loop.time()
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append((answer, now))
-        self._transport.write(hiredis.pack_command(command))
+        self._transport.write(packed)
         if self._watch is None:
             self._watch = self._loop.call_at(now + self._seconds, self._look)
         return await answer
@@ -73,6 +75,12 @@ class _Wire(asyncio.Protocol):
 
     def close(self) -> None:
         self._lose(RedisConnectionError("closed by this process"))
+
+    def leave(self) -> None:
+        """Close when everything that was asked is answered."""
+        self._is_leaving = True
+        if not self._waiting:
+            self.close()
 
     def _lose(self, error: Exception) -> None:
         self.is_lost = True
@@ -99,6 +107,8 @@ class _Wire(asyncio.Protocol):
                     answer.set_exception(reply)
                 else:
                     answer.set_result(reply)
+            if self._is_leaving and not self._waiting:
+                self.close()
         except (hiredis.ProtocolError, IndexError) as error:
             self._lose(RedisConnectionError(f"not the Redis protocol: {error}"))
 
@@ -123,6 +133,7 @@ class Line:
         self._make = make
         self._seconds = seconds
         self._wire: _Wire | None = None
+        self._leaving: list[_Wire] = []
         self._opening = asyncio.Lock()
         self._closed = False
 
@@ -145,8 +156,16 @@ class Line:
             self._wire = _Wire(connection, self._seconds)
             return self._wire
 
+    def renew(self) -> None:
+        """Connect anew for what is asked from now on; what is under way still gets its reply."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            self._leaving = [one for one in (*self._leaving, wire) if not one.is_lost]
+            wire.leave()
+
     def close(self) -> None:
         """Let go of it; who still waits for a reply gets a connection error."""
         self._closed = True
-        if self._wire is not None:
-            self._wire.close()
+        for wire in (*self._leaving, self._wire):
+            if wire is not None:
+                wire.close()

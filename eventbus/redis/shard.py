@@ -252,9 +252,12 @@ class Shard:
         args = (consumer, taken.entry_id, taken.fence, key, reason, error, attempts)
         return bool(await self._group("bury", group, *args))
 
-    async def sweep(self, group: str, *, poison_limit: int) -> tuple[int, int, int]:
-        """Take back what dead consumers held: (taken back, consumers forgotten, buried as poison)."""
-        back, reaped, buried = await self._group("sweep", group, poison_limit)
+    async def sweep(self, group: str, *, poison_limit: int, awake: Sequence[str] = ()) -> tuple[int, int, int]:
+        """Take back what dead consumers held: (taken back, consumers forgotten, buried as poison).
+
+        `awake` are not dead, whatever their lease says: the caller's own consumers.
+        """
+        back, reaped, buried = await self._group("sweep", group, poison_limit, *awake)
         return back, reaped, buried
 
     async def recover(self, group: str, consumer: str, known: Sequence[tuple[str, int]]) -> int:
@@ -264,9 +267,9 @@ class Shard:
             args += one
         return int(await self._group("recover", group, *args))
 
-    async def beat(self, consumer: str, lease: timedelta) -> None:
-        """Keep what this consumer holds for another lease; a zero lease is a good-bye."""
-        await self._connection.run("beat", [self.keys.alive], [consumer, _ms(lease)])
+    async def beat(self, consumers: Sequence[str], lease: timedelta) -> None:
+        """Keep what these consumers hold for another lease; a zero lease is a good-bye."""
+        await self._connection.run("beat", [self.keys.alive], [_ms(lease), *consumers])
 
     async def backlog(self, group: str) -> Backlog | None:
         """How a group stands; None when Redis has no such group."""

@@ -1,7 +1,8 @@
 """Redis Pub/Sub: the doorbell of durable subscriptions and the feed of live ones.
 
 Lossy by contract: a slow reader is disconnected by Redis, a broken connection misses what was said meanwhile. So a
-doorbell only makes things faster (consumers also poll), and the live feed carries sequence numbers.
+doorbell only makes things faster (consumers also poll), and the live feed carries sequence numbers. A line that died
+without a word is noticed by a PING that nobody answers.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import random
 from collections.abc import Awaitable, Callable
 
 import structlog
-from redis.exceptions import RedisError
+from redis.asyncio.client import PubSub
 
 from eventbus.ending import end
 from eventbus.redis.connection import Connection
 
 RECONNECT_SECONDS = 0.2
 RECONNECT_MOST_SECONDS = 5.0
+SILENCE_SECONDS = 5.0
+"""After so long without a word the line is asked for a sign of life, and given up after as long again."""
 
 _log = structlog.get_logger("eventbus.signals")
 
@@ -26,13 +29,22 @@ Heard = Callable[[bytes], Awaitable[None]]
 
 
 class Signals:
-    """Listens on one channel for as long as it runs; reconnects for ever."""
+    """Listens on one channel for as long as it runs; reconnects for ever, whatever goes wrong."""
 
-    def __init__(self, connection: Connection, channel: str, heard: Heard, *, back: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        channel: str,
+        heard: Heard,
+        *,
+        back: Callable[[], None],
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
         self._connection = connection
         self._channel = channel
         self._heard = heard
         self._back = back  # called whenever listening begins: something may have been missed
+        self._silence = silence
         self._listening = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -55,22 +67,35 @@ class Signals:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  whatever ended it, it has to begin again
+                if self._listening.is_set():
+                    wait = RECONNECT_SECONDS
                 self._listening.clear()
-                _log.debug("not listening", channel=self._channel, error=type(error).__name__)
+                _log.debug("not listening", channel=self._channel, error=f"{type(error).__name__}: {error}"[:500])
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret
-            wait = min(wait * 2, RECONNECT_MOST_SECONDS) if not self._listening.is_set() else RECONNECT_SECONDS
+            wait = min(wait * 2, RECONNECT_MOST_SECONDS)
 
     async def _listen(self) -> None:
-        async with self._connection.client.pubsub() as pubsub:
+        async with self._connection.mending(), self._connection.pubsub(self._channel) as pubsub:
             await pubsub.subscribe(self._channel)
             while True:
-                # Without a time limit redis-py would apply its socket time-out and take silence for a broken line.
-                message = await pubsub.get_message(timeout=5.0)
-                if message is None:
-                    continue
-                if message["type"] == "subscribe":
-                    self._listening.set()
-                    self._back()
-                elif message["type"] == "message":
-                    await self._heard(message["data"])
+                await self._hear(await self._next(pubsub))
+
+    async def _next(self, pubsub: PubSub) -> dict[str, object]:
+        """What is said next. Raises OSError when nobody is there any more."""
+        # Without a time limit redis-py would apply its socket time-out and take silence for a broken line.
+        if (message := await pubsub.get_message(timeout=self._silence)) is None:
+            await pubsub.ping()
+            if (message := await pubsub.get_message(timeout=self._silence)) is None:
+                raise ConnectionError(f"no answer to a PING within {self._silence:g} s")
+        return dict(message)
+
+    async def _hear(self, message: dict[str, object]) -> None:
+        if message["type"] == "subscribe":
+            self._listening.set()
+            self._back()
+        elif message["type"] == "message" and isinstance(data := message["data"], bytes):
+            try:
+                await self._heard(data)
+            except Exception as error:  # noqa: BLE001  one bad message must not silence the next
+                _log.exception("a signal was not understood", channel=self._channel, error=type(error).__name__)

@@ -272,7 +272,7 @@ def versions() -> Iterator[list[type[Payload]]]:
 async def test_a_version_from_the_future_waits_for_a_program_that_knows_it(
     bus: EventBus, versions: list[type[Payload]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventbus.consumer.PARK", timedelta(milliseconds=50))
+    monkeypatch.setattr("eventbus.verdict.PARK", timedelta(milliseconds=50))
     seen: list[tuple[Any, int]] = []
 
     @bus.on("custom.thing", group="g", options=Options(max_attempts=1))

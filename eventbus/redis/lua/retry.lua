@@ -22,6 +22,9 @@ for n, id in ipairs(ids) do
   else out[n] = 0 end
 end
 local pause = tonumber(ARGV[4])
-if pause > 0 and pause > redis.call('PTTL', PAUSE) then redis.call('SET', PAUSE, '1', 'PX', pause) end
+if pause > 0 and pause > redis.call('PTTL', PAUSE) then
+  redis.call('SET', PAUSE, '1', 'PX', pause)
+  redis.call('PUBLISH', BELL, '~pause ' .. GROUP .. ' ' .. pause)
+end
 if ready > 0 then ring() end
 return out

@@ -1,14 +1,16 @@
 #!lua flags=allow-oom
 -- Take back what dead consumers held, bury what keeps killing its process, forget consumers that hold nothing.
--- ARGV  bell, group, poison limit
+-- ARGV  bell, group, poison limit, consumers that are surely alive: the caller's own, which may have slept past a beat
 -- Returns {taken back, consumers forgotten, buried}. At most 100 a call and consumer.
 -- Only consumers that stopped beating are looked at: the three pseudo-consumers never beat and own no running work.
 if redis.call('EXISTS', LOG) == 0 then return {0, 0, 0} end
+local awake = {}
+for i = 4, #ARGV do awake[ARGV[i]] = true end
 local time, back, reaped, buried, woke = now(), 0, 0, 0, 0
 for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', LOG, GROUP)) do
   local name = c[2]
   local until_ms = redis.call('ZSCORE', ALIVE, name)
-  if string.sub(name, 1, 1) ~= '~' and (not until_ms or tonumber(until_ms) < time) then
+  if string.sub(name, 1, 1) ~= '~' and not awake[name] and (not until_ms or tonumber(until_ms) < time) then
     local held = redis.call('XPENDING', LOG, GROUP, '-', '+', 100, name)
     for _, p in ipairs(held) do
       local id = p[1]

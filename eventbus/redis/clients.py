@@ -1,0 +1,142 @@
+"""From an address to redis-py's client: of one server, of the master behind Sentinels, or of a cluster.
+
+redis-py's own retries are off everywhere: they would repeat a command without our knowing whether it is safe. A cluster
+client still follows MOVED and ASK, with which a node says that it did nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.retry
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from eventbus.redis.address import Address
+from eventbus.redis.faults import understood
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 10.0
+SENTINEL_SECONDS = 1.0
+"""Sentinels answer from memory; one that does not is passed over for the next."""
+
+MAX_CONNECTIONS = 64
+
+_memory: dict[str, fakeredis.FakeServer] = {}
+
+_AsyncSentinel: Any = redis.asyncio.sentinel.Sentinel  # untyped, as the next two
+_Sentinel: Any = redis.sentinel.Sentinel
+_Node: Any = redis.cluster.ClusterNode
+
+AsyncRedis = redis.asyncio.Redis | redis.asyncio.cluster.RedisCluster
+SyncRedis = redis.Redis | redis.cluster.RedisCluster
+
+
+def _options(answer: float, connect: float) -> dict[str, Any]:
+    return {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_connect_timeout": connect,
+        "socket_timeout": answer,
+        "socket_keepalive": True,
+        "retry_on_error": [],
+    }
+
+
+def _memory_server(address: Address) -> fakeredis.FakeServer:
+    name = address.url.removeprefix("memory://")
+    return _memory.setdefault(name, fakeredis.FakeServer()) if name else fakeredis.FakeServer()
+
+
+def asynchronous(address: Address, socket: Path | None = None) -> AsyncRedis:
+    """A client; its first command connects. `socket` is the embedded server's. Raises Misconfigured."""
+    retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+    common = {**_options(ANSWER_SECONDS, CONNECT_SECONDS), "retry": retry, "max_connections": MAX_CONNECTIONS}
+    if address.kind == "memory":
+        fake: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(server=_memory_server(address), protocol=2)
+        return fake
+    if socket is not None:
+        return redis.asyncio.Redis(unix_socket_path=str(socket), **common)
+    with understood(address):
+        if address.kind == "cluster":
+            nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in address.hosts]
+            return redis.asyncio.cluster.RedisCluster(startup_nodes=nodes, **{**common, **_checked(address)})
+        if address.kind == "sentinel":
+            options, own = _split(address)
+            sentinel = _AsyncSentinel(address.hosts, sentinel_kwargs={**own, "retry": retry})
+            client: redis.asyncio.Redis = sentinel.master_for(address.master, **{**common, **options})
+        else:
+            client = redis.asyncio.Redis.from_url(address.url, **common)
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    return client
+
+
+async def close(client: AsyncRedis) -> None:
+    """Close its connections, those to Sentinels and to nodes that left too."""
+    await client.aclose()
+    if isinstance(client, redis.asyncio.cluster.RedisCluster):
+        for nodes in ("nodes_cache", "startup_nodes"):  # aclose passes them over while it looks for the nodes again
+            await client.nodes_manager.aclose(nodes)
+    elif isinstance(client.connection_pool, redis.asyncio.sentinel.SentinelConnectionPool):
+        await client.connection_pool.sentinel_manager.aclose()
+
+
+def synchronous(address: Address, socket: Path | None, timeout: float) -> SyncRedis:
+    """`asynchronous` for code without an event loop; `timeout` is what the caller has for one call.
+
+    A cluster's client connects at once: it may raise redis-py's errors.
+    """
+    retry = Retry(NoBackoff(), 0)
+    half = timeout / 2  # one repeat fits into the caller's time
+    common = {**_options(half, min(half, CONNECT_SECONDS)), "retry": retry}
+    if address.kind == "memory":
+        fake: redis.Redis = fakeredis.FakeRedis(server=_memory_server(address), protocol=2)
+        return fake
+    if socket is not None:
+        return redis.Redis(unix_socket_path=str(socket), **common)
+    with understood(address):
+        if address.kind == "cluster":
+            nodes = [_Node(host, port) for host, port in address.hosts]
+            return redis.cluster.RedisCluster(startup_nodes=nodes, **{**common, **_checked(address)})
+        if address.kind == "sentinel":
+            options, own = _split(address)
+            sentinel = _Sentinel(address.hosts, sentinel_kwargs={**own, "retry": retry})
+            client: redis.Redis = sentinel.master_for(address.master, **{**common, **options})
+        else:
+            client = redis.Redis.from_url(address.url, **common)
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    return client
+
+
+def check(address: Address) -> None:
+    """Raise Misconfigured for an option that a cluster's nodes would not know; for the others their client does."""
+    if address.kind == "cluster":
+        with understood(address):
+            _checked(address)
+
+
+def _checked(address: Address) -> dict[str, Any]:
+    """The options of a cluster's nodes. Its synchronous client drops unknown ones unseen, so a connection is asked."""
+    options = address.options()
+    names = {name: value for name, value in options.items() if name not in ("ssl", "db", "max_connections")}
+    (redis.SSLConnection if "ssl" in options else redis.Connection)(**names)
+    return options
+
+
+def _split(address: Address) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is for the master, and what is for its Sentinels: their own login, and the same TLS."""
+    options = address.options()
+    own: dict[str, Any] = {name: options[name] for name in options if name.startswith("ssl")}
+    for name in ("username", "password"):
+        if (value := options.pop(f"sentinel_{name}", None)) is not None:
+            own[name] = value
+    times = _options(SENTINEL_SECONDS, SENTINEL_SECONDS)
+    return options, {**times, **own}
