@@ -4,7 +4,9 @@ from eventbus import topics as topics  # puts the standard topics into the catal
 from eventbus.backoff import Backoff
 from eventbus.bus import EventBus
 from eventbus.catalog import catalog
+from eventbus.dead import DeadLetter
 from eventbus.errors import (
+    BacklogGrew,
     Conflict,
     EventBusError,
     Full,
@@ -12,18 +14,22 @@ from eventbus.errors import (
     Misconfigured,
     OutcomeUnknown,
     Unavailable,
+    UnknownGroup,
     UnknownVersion,
 )
 from eventbus.event import Event
 from eventbus.payload import Payload
 from eventbus.publisher import Receipt
+from eventbus.replay import Replayed
 from eventbus.subscription import Attempt, Options, Refused, TryLater
 from eventbus.sync import SyncPublisher
 
 __all__ = [
     "Attempt",
+    "BacklogGrew",
     "Backoff",
     "Conflict",
+    "DeadLetter",
     "Event",
     "EventBus",
     "EventBusError",
@@ -35,9 +41,11 @@ __all__ = [
     "Payload",
     "Receipt",
     "Refused",
+    "Replayed",
     "SyncPublisher",
     "TryLater",
     "Unavailable",
+    "UnknownGroup",
     "UnknownVersion",
     "catalog",
 ]

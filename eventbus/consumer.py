@@ -22,6 +22,7 @@ from eventbus.codec import decode
 from eventbus.ending import end
 from eventbus.errors import EventBusError, Full, Misconfigured, Unavailable
 from eventbus.event import Event, new_id
+from eventbus.failpoint import failpoint
 from eventbus.observer import Observer
 from eventbus.redis.shard import Batch, MissingGroup, Retry, Settled, Shard, Taken
 from eventbus.subscription import Attempt, Subscription
@@ -255,6 +256,7 @@ class Consumer:
         finally:
             if mine and not suspect:
                 self._suspect_turn.release()
+        failpoint("delivery.after_take")
         self._suspects = batch.suspects
         self._hold(batch.taken)
         return batch
@@ -326,6 +328,7 @@ class Consumer:
 
     async def _run_one(self, taken: Taken) -> None:
         started = perf_counter()
+        failpoint("delivery.before_handle")
         try:
             await self._call(decode(taken.topic, taken.wire), taken)
         except asyncio.CancelledError as error:
@@ -339,6 +342,7 @@ class Consumer:
         except Exception as error:  # noqa: BLE001  a handler may raise anything; every way out is decided below
             outcome = await self._failed_attempt(taken, error)
         else:
+            failpoint("delivery.after_handle")
             self._done.append(taken)
             self._dirty.set()
             outcome = "done"
@@ -374,7 +378,9 @@ class Consumer:
         again = [Retry(taken.entry_id, taken.fence, delay_ms, decided.counts)]
         if decided.pause:
             self.pause(decided.pause.total_seconds())
+        failpoint("delivery.before_retry")
         ours = await self._insist(lambda: self._shard.retry(self._group, self.name, again, pause=decided.pause))
+        failpoint("delivery.after_retry")
         self._release([taken], ours)
         self._bell.set()  # the reader has a new due time to wait for
 
@@ -388,6 +394,7 @@ class Consumer:
     async def _bury(self, taken: Taken, decided: Bury) -> None:
         said = {"reason": decided.reason, "error": decided.text, "attempts": taken.attempt}
         _log.error("dead letter", group=self._group, topic=taken.topic, **said)
+        failpoint("delivery.before_bury")
         ours = await self._insist(
             lambda: self._shard.bury(
                 self._group,
@@ -399,6 +406,7 @@ class Consumer:
                 attempts=taken.attempt,
             )
         )
+        failpoint("delivery.after_bury")
         try:
             await self._buried()
         finally:  # afterwards: whoever waits for us to hold nothing waits for the announcement too
@@ -412,7 +420,9 @@ class Consumer:
             self._dirty.clear()
             while self._done:
                 batch, self._done = self._done[:MAX_BATCH], self._done[MAX_BATCH:]
+                failpoint("delivery.before_settle")
                 ended = await self._insist(lambda b=batch: self._finish(b), self._lose)  # type: ignore[misc]
+                failpoint("delivery.after_settle")
                 self._release(batch, [end is not Settled.FENCED for end in ended])
 
     async def _finish(self, batch: list[Taken]) -> list[Settled]:

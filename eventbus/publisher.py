@@ -18,6 +18,7 @@ from eventbus.backoff import RECONNECT
 from eventbus.codec import encode, fingerprint
 from eventbus.errors import Conflict, Full, OutcomeUnknown, Unavailable
 from eventbus.event import Event
+from eventbus.failpoint import failpoint
 from eventbus.redis.shard import Letter, Shard, Stored
 
 T = TypeVar("T")
@@ -218,7 +219,10 @@ class Publisher:
         """Append, until the first of them has no time left."""
         letters = orders[0].letters if len(orders) == 1 else [one for order in orders for one in order.letters]
         unsure = any(order.unsure for order in orders)
-        return await self._insist(lambda: self._shard.publish(letters), orders[0].deadline, unsure=unsure)
+        failpoint("publish.before_send")
+        stored = await self._insist(lambda: self._shard.publish(letters), orders[0].deadline, unsure=unsure)
+        failpoint("publish.after_send")
+        return stored
 
     async def _insist(self, call: Callable[[], Awaitable[T]], deadline: float, *, unsure: bool) -> T:
         """Repeat a call until it is answered or the time is up: every call is safe to repeat."""

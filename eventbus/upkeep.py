@@ -19,6 +19,7 @@ from eventbus.announcer import Announcer
 from eventbus.audit import Gap, gaps
 from eventbus.ending import end
 from eventbus.errors import EventBusError
+from eventbus.failpoint import failpoint
 from eventbus.redis.history import History
 from eventbus.redis.shard import MissingGroup, Shard
 from eventbus.subscription import Subscription
@@ -111,7 +112,9 @@ class Upkeep:
         """In steps of 100 a dead consumer, so that no script is long."""
         back = buried = 1
         while back or buried:
+            failpoint("upkeep.before_sweep")
             back, _, buried = await self._shard.sweep(group, poison_limit=poison_limit, awake=self._consumers())
+            failpoint("upkeep.after_sweep")
             if back:
                 _log.warning("took over from a dead worker", group=group, deliveries=back)
             if buried:
@@ -120,7 +123,9 @@ class Upkeep:
     async def _trim(self) -> None:
         forgotten = TRIM_BATCH
         while forgotten > TRIM_BATCH / 2:  # whole nodes of the stream go, so it is seldom exactly as many as asked for
+            failpoint("upkeep.before_trim")
             forgotten = await self._history.trim(self._keep.time, keep=self._keep.events, most=TRIM_BATCH)
+            failpoint("upkeep.after_trim")
         if forgotten < 0:
             _log.error("nothing is trimmed: a declared group has no place in the log")
 
@@ -143,7 +148,9 @@ class Upkeep:
             seconds = PROMOTE_SECONDS
             self._soon.clear()
             try:
+                failpoint("upkeep.before_promote")
                 count, due_ms = await self._shard.promote(PROMOTE_BATCH)
+                failpoint("upkeep.after_promote")
             except EventBusError as error:
                 _log.debug("scheduled events wait", error=str(error))
             else:

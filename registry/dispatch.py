@@ -17,6 +17,7 @@ import structlog
 from pydantic import BaseModel
 
 from eventbus import Attempt, Event, EventBusError, Refused, TryLater, Unavailable
+from eventbus.failpoint import failpoint
 from eventbus.ledger import Entry, Ledger, Permission
 from integrations.base import Artifact, Delivery, DeliveryResult, Integration, Notification, Outcome, Reconciles
 from integrations.errors import (
@@ -115,6 +116,7 @@ class Dispatcher:
             raise Busy(f"{action.integration}: the same action is under way")
         if entry.permission is Permission.FENCED:
             raise TryLater("the delivery is no longer ours", counts=False)
+        failpoint("effect.after_intent")
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 result = await self._found_or_made(adapter, action, entry)
@@ -124,6 +126,7 @@ class Dispatcher:
         except Exception:
             await self._ledger.unknown(entry)
             raise
+        failpoint("effect.after_call")
         await self._note(entry, result)
         return result
 
@@ -146,7 +149,9 @@ class Dispatcher:
     async def _note(self, entry: Entry, result: DeliveryResult) -> None:
         if result.outcome in (Outcome.DELIVERED, Outcome.DUPLICATE):
             row = {"outcome": result.outcome.value, "reference": result.reference, "url": result.url}
+            failpoint("effect.before_done")
             await self._ledger.done(entry, {**row, "detail": result.detail[:500]})
+            failpoint("effect.after_done")
         elif result.outcome is Outcome.UNKNOWN:
             await self._ledger.unknown(entry)
             raise OutcomeUnknown(result.detail or "the adapter can't tell", retry_after=result.retry_after)
