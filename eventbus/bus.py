@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import structlog
 
@@ -25,6 +25,7 @@ from eventbus.live import Listening, LiveFeed
 from eventbus.observer import Observer
 from eventbus.payload import Payload
 from eventbus.publisher import Publisher, Receipt, due_at, letter, receipt
+from eventbus.redis.confirm import Confirm, Durability
 from eventbus.redis.connection import Connection
 from eventbus.redis.history import Books, History
 from eventbus.redis.keys import ShardKeys
@@ -72,6 +73,9 @@ class EventBus:
         retention: timedelta = RETENTION,
         retention_events: int = RETENTION_EVENTS,
         publish_timeout: timedelta = PUBLISH_TIMEOUT,
+        durability: Durability = "memory",
+        replicas: int = 1,
+        accept_unsafe: Collection[str] = (),
         ledger_keep: timedelta = KEEP,
         observer: Observer | None = None,
     ) -> None:
@@ -96,6 +100,9 @@ class EventBus:
         )
         self._highest = 0
         self._stop = asyncio.Event()
+        self._accept_unsafe = accept_unsafe
+        self._confirm = {level: Confirm(level, replicas, publish_timeout * 0.6) for level in get_args(Durability)}
+        self._durability: Durability = durability
         self.ledger = Ledger(connection, keys, keep=ledger_keep)
         self.dead = DeadLetters(self._history, self._shard)
 
@@ -122,8 +129,27 @@ class EventBus:
         Raises Unavailable or Misconfigured, each with what to try.
         """
         latency = await self._shard.ping()
-        await self._shard.check_server()
+        await self._shard.check_server(self._accept_unsafe)
         return latency
+
+    async def check_durability(self) -> None:
+        """Make sure that Redis can confirm what `durability` asks for: it is tried, which may take two seconds.
+
+        Raises Unavailable or Misconfigured.
+        """
+        await self._shard.check_durability(self._confirm[self._durability])
+
+    async def until_ready(self) -> None:
+        """Wait until Redis answers. Raises Misconfigured when it can't keep what the bus promises.
+
+        A program that serves or publishes for others calls it before it begins.
+        """
+
+        async def check() -> None:
+            await self.check_server()
+            await self.check_durability()
+
+        await self._patiently(check)
 
     @property
     def address(self) -> str:
@@ -147,36 +173,47 @@ class EventBus:
         at: datetime | None = None,
         delay: timedelta | None = None,
         remember: timedelta = REMEMBER,
+        durability: Durability | None = None,
         **envelope: Any,
     ) -> Receipt:
         """Publish a payload, a topic with data, or a ready Event. Returns when Redis has it.
 
         `envelope` takes fields of Event: key, idempotency_key, source, subject, correlation_id, ... The same
         idempotency key within `remember` stores one event. With `at` or `delay` it is kept until then, by the server's
-        clock, and survives restarts; a worker must run at that time or later. Raises InvalidEvent, Conflict, Full,
+        clock, and survives restarts; a worker must run at that time or later. `durability` is what has to confirm it:
+        memory, aof or replica (default: the bus'). Raises InvalidEvent, Conflict, Full,
         Unavailable (surely not stored) or OutcomeUnknown (publish the same event again: it is stored once).
         """
         sent = letter(catalog.event(event, data, **envelope), remember, due_at(at, delay))
-        stored = await self._publisher.schedule(sent) if sent.due_ms else (await self._publisher.publish([sent]))[0]
-        return self._receipt(sent, stored)
+        confirm = self._confirm[durability or self._durability]
+        if sent.due_ms:
+            stored = await self._publisher.schedule(sent, confirm)
+        else:
+            (stored,) = await self._publisher.publish([sent], confirm)
+        return self._receipt(sent, stored, confirm.level)
 
     async def publish_many(
-        self, events: Iterable[Event[Any] | Payload], *, remember: timedelta = REMEMBER
+        self,
+        events: Iterable[Event[Any] | Payload],
+        *,
+        remember: timedelta = REMEMBER,
+        durability: Durability | None = None,
     ) -> list[Receipt]:
         """Publish many, in order. All are checked before the first is sent; a Conflict is raised after the last."""
         sent = [letter(catalog.event(event), remember) for event in events]
         if not sent:
             return []
-        stored = await self._publisher.publish(sent)
+        confirm = self._confirm[durability or self._durability]
+        stored = await self._publisher.publish(sent, confirm)
         clashes = [one for one in stored if one.status == "conflict"]
         if len(clashes) > 1:
             raise Conflict(
                 f"{len(clashes)} of {len(sent)} idempotency keys were used for other events; the rest is stored"
             )
-        return [self._receipt(one, done) for one, done in zip(sent, stored, strict=True)]
+        return [self._receipt(one, done, confirm.level) for one, done in zip(sent, stored, strict=True)]
 
-    def _receipt(self, sent: Letter, stored: Stored) -> Receipt:
-        made = receipt(sent, stored)
+    def _receipt(self, sent: Letter, stored: Stored, durability: Durability) -> Receipt:
+        made = receipt(sent, stored, durability)
         if made.sequence > self._highest:
             self._highest = made.sequence
         self._observer.published(made.topic, made.status)

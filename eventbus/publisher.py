@@ -19,7 +19,8 @@ from eventbus.codec import encode, fingerprint
 from eventbus.errors import Conflict, Full, OutcomeUnknown, Unavailable
 from eventbus.event import Event
 from eventbus.failpoint import failpoint
-from eventbus.redis.shard import Letter, Shard, Stored
+from eventbus.redis.confirm import Confirm, Durability
+from eventbus.redis.shard import IN_MEMORY, Letter, Shard, Stored
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class Receipt:
     status    stored now, scheduled for later, or a duplicate of what was published before under the same key
     sequence  its number in the shard, without gaps; 0 while it is scheduled
     entry_id  its place in the log; `~` while it is scheduled
+    durability  what has confirmed it: Redis' memory, its append-only file, or replicas
     """
 
     event_id: str
@@ -43,6 +45,7 @@ class Receipt:
     status: Literal["stored", "scheduled", "duplicate"]
     sequence: int
     entry_id: str
+    durability: Durability = "memory"
 
 
 def letter(event: Event[Any], remember: timedelta, due: datetime | None = None) -> Letter:
@@ -72,14 +75,14 @@ def due_at(at: datetime | None, delay: timedelta | None) -> datetime | None:
     return at if delay is None else datetime.now(UTC) + delay
 
 
-def receipt(sent: Letter, stored: Stored) -> Receipt:
+def receipt(sent: Letter, stored: Stored, durability: Durability = "memory") -> Receipt:
     """What the publisher is told. Raises Conflict."""
     if stored.status == "conflict":
         raise Conflict(
             f"{sent.topic}: idempotency key {sent.idempotency_key!r} was used for event {stored.event_id}, "
             "which says something else: use another key, or publish what was published"
         )
-    return Receipt(stored.event_id, sent.topic, stored.status, stored.sequence, stored.entry_id)
+    return Receipt(stored.event_id, sent.topic, stored.status, stored.sequence, stored.entry_id, durability)
 
 
 def gave_up(error: Exception, seconds: float, *, unsure: bool) -> Unavailable:
@@ -96,10 +99,11 @@ def gave_up(error: Exception, seconds: float, *, unsure: bool) -> Unavailable:
 class _Order:
     """What one call asked to be appended, until when, and whether an attempt may have done it already."""
 
-    __slots__ = ("answer", "deadline", "letters", "unsure")
+    __slots__ = ("answer", "confirm", "deadline", "letters", "unsure")
 
-    def __init__(self, letters: Sequence[Letter], deadline: float) -> None:
+    def __init__(self, letters: Sequence[Letter], confirm: Confirm, deadline: float) -> None:
         self.letters = letters
+        self.confirm = confirm
         self.deadline = deadline
         self.unsure = False
         self.answer: asyncio.Future[list[Stored]] | None = None
@@ -121,27 +125,27 @@ class Publisher:
         self._idle.set()
         self._sender: asyncio.Task[None] | None = None
 
-    async def publish(self, letters: Sequence[Letter]) -> list[Stored]:
+    async def publish(self, letters: Sequence[Letter], confirm: Confirm = IN_MEMORY) -> list[Stored]:
         """Append the letters, in order. Raises Full, Unavailable (surely not stored) or OutcomeUnknown.
 
         More than a batch goes in several steps: an error says how many of the letters were stored before it.
         """
         if len(letters) == 1:
-            return await self._order(letters)
+            return await self._order(letters, confirm)
         stored: list[Stored] = []
         try:
             for part in _parts(letters):
-                stored += await self._order(part)
+                stored += await self._order(part, confirm)
         except (Unavailable, Full) as error:
             if not stored:
                 raise
             raise type(error)(f"{len(stored):,} of {len(letters):,} events are stored, then: {error}") from error
         return stored
 
-    async def _order(self, letters: Sequence[Letter]) -> list[Stored]:
+    async def _order(self, letters: Sequence[Letter], confirm: Confirm) -> list[Stored]:
         """Append at once when nothing is under way, else with the next batch."""
         loop = asyncio.get_running_loop()
-        order = _Order(letters, loop.time() + self._timeout)
+        order = _Order(letters, confirm, loop.time() + self._timeout)
         if self._busy:
             order.answer = loop.create_future()
             self._waiting.append(order)
@@ -184,12 +188,12 @@ class Publisher:
 
     def _next_orders(self) -> list[_Order]:
         """What goes out next: at most a batch."""
-        orders = []
+        orders: list[_Order] = []
         count = size = 0
         while self._waiting and count < BATCH and size < BATCH_BYTES:
             order = self._waiting[0]
             letters = order.letters
-            if count + len(letters) > BATCH:
+            if count + len(letters) > BATCH or (orders and order.confirm is not orders[0].confirm):
                 break
             self._waiting.popleft()
             if order.is_open():
@@ -210,17 +214,18 @@ class Publisher:
                 order.answer.exception()  # a caller that was cancelled no longer looks
         self._waiting.extendleft(reversed(in_time))
 
-    async def schedule(self, letter: Letter) -> Stored:
+    async def schedule(self, letter: Letter, confirm: Confirm = IN_MEMORY) -> Stored:
         """Keep an event until it is due. Errors as those of `publish`."""
         deadline = asyncio.get_running_loop().time() + self._timeout
-        return await self._insist(lambda: self._shard.schedule(letter), deadline, unsure=False)
+        return await self._insist(lambda: self._shard.schedule(letter, confirm), deadline, unsure=False)
 
     async def _persist(self, orders: list[_Order]) -> list[Stored]:
         """Append, until the first of them has no time left."""
         letters = orders[0].letters if len(orders) == 1 else [one for order in orders for one in order.letters]
         unsure = any(order.unsure for order in orders)
         failpoint("publish.before_send")
-        stored = await self._insist(lambda: self._shard.publish(letters), orders[0].deadline, unsure=unsure)
+        first = orders[0]
+        stored = await self._insist(lambda: self._shard.publish(letters, first.confirm), first.deadline, unsure=unsure)
         failpoint("publish.after_send")
         return stored
 

@@ -29,7 +29,8 @@ from pydantic import (
 from eventbus import Event, InvalidEvent, catalog
 from eventbus.errors import Misconfigured
 from eventbus.pattern import check_pattern, check_topic
-from eventbus.redis.connection import parse
+from eventbus.redis.address import parse
+from eventbus.redis.server import Override
 
 MIN_KEY_CHARACTERS = 16
 
@@ -136,6 +137,15 @@ class Events(_Section):
     url: Address = Field(
         default=SecretStr("embedded://./data"),
         description="memory://, embedded://DIR, redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS); may hold a password",
+    )
+    durability: Literal["memory", "aof", "replica"] = Field(
+        default="memory",
+        description="What has to confirm an event before it counts as published: Redis' memory, its disk, or replicas",
+    )
+    replicas: Count = Field(default=1, ge=1, le=100, description="How many replicas, at durability replica")
+    accept_unsafe: tuple[Override, ...] = Field(
+        default=(),
+        description="Unsafe set-ups of Redis accepted on purpose: eviction, no-persistence, no-auth, plaintext",
     )
     provider: Literal["redis", "memory", "embedded"] | None = Field(
         default=None, description="Instead of url: redis, memory, or embedded (in ./data)"

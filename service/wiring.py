@@ -56,6 +56,9 @@ async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runt
         retention=timedelta(hours=settings.retention.hours),
         retention_events=settings.retention.events,
         ledger_keep=timedelta(days=settings.retention.ledger_days),
+        durability=settings.events.durability,
+        replicas=settings.events.replicas,
+        accept_unsafe=settings.events.accept_unsafe,
         observer=metrics,
     ) as bus:
         registry = Registry(bus, metrics, serve=serve)

@@ -70,6 +70,7 @@ async def _serve(runtime: Runtime, stop: asyncio.Event) -> None:
 
 
 async def _start(runtime: Runtime) -> None:
+    await runtime.bus.until_ready()
     await runtime.registry.start()
     names = [account.name for account in runtime.registry]
     _log.info("working", integrations=names, bus=runtime.bus.address, pid=os.getpid())

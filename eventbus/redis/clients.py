@@ -126,7 +126,9 @@ def check(address: Address) -> None:
 def _checked(address: Address) -> dict[str, Any]:
     """The options of a cluster's nodes. Its synchronous client drops unknown ones unseen, so a connection is asked."""
     options = address.options()
-    names = {name: value for name, value in options.items() if name not in ("ssl", "db", "max_connections")}
+    if options.pop("db", 0):
+        raise ValueError("a cluster has one database")
+    names = {name: value for name, value in options.items() if name not in ("ssl", "max_connections")}
     (redis.SSLConnection if "ssl" in options else redis.Connection)(**names)
     return options
 

@@ -16,7 +16,7 @@ from typing import Any
 import redis.cluster
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.exceptions import ResponseError
+from redis.exceptions import MovedError, ResponseError
 
 from eventbus.ending import cancellable
 from eventbus.errors import EventBusError, Full, Misconfigured, OutcomeUnknown, Unavailable
@@ -128,7 +128,9 @@ class Connection:
     async def _fault(self, error: Exception) -> EventBusError:
         """Our error; where an embedded server does not answer, make sure that somebody keeps it running."""
         ours = translate(error, self.address)
-        if _is_about_the_server(ours, error):
+        if isinstance(error, MovedError) and isinstance(self.client, RedisCluster):
+            await self.client.nodes_manager.move_slot(error)  # it says where to; other nodes may not know yet
+        elif _is_about_the_server(ours, error):
             await self._forget()
         if isinstance(ours, Unavailable) and self._server is not None and not self._revival.locked():
             async with self._revival:
@@ -252,7 +254,10 @@ class SyncConnection:
             with translated(self.address):
                 yield
         except Unavailable as error:
-            if _is_about_the_server(error, error.__cause__):
+            cause = error.__cause__
+            if isinstance(cause, MovedError) and isinstance(self._client, redis.cluster.RedisCluster):
+                self._client.nodes_manager.move_slot(cause)
+            elif _is_about_the_server(error, cause):
                 self._forget()
             if self._server is not None:
                 with suppress(EventBusError):

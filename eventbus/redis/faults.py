@@ -105,7 +105,7 @@ def _no_cluster(error: BaseException, address: Address) -> EventBusError:
         return translate(cause, address)
     if "Cluster mode is not enabled" in said:
         return Misconfigured(f"{address.text} is no cluster, or its user may not ask CLUSTER SLOTS")
-    if "same key slot" in said:
+    if "cannot be connected" not in said and "not covered" not in said:
         return EventBusError(f"{address.text}: {_first_line(said)}")
     # The synchronous client looks for the nodes again while it handles the loss of a connection: then it may be done.
     kind = OutcomeUnknown if error.__context__ not in (None, cause) else Unavailable

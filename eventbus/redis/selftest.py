@@ -16,7 +16,7 @@ from eventbus.redis.confirm import POLICY, Confirm, Durability, is_always
 from eventbus.redis.connection import Connection, can_confirm
 
 FIRST_SYNC = timedelta(seconds=4)
-"""Under load Redis holds back the file for up to two seconds (aof.c, flushAppendOnlyFile); `appendfsync no` never asks."""
+"""Redis may hold back its file for two seconds (aof.c, flushAppendOnlyFile); with `appendfsync no` it never asks."""
 
 HASTE = 5
 HASTE_SECONDS = 1.5
@@ -35,9 +35,7 @@ async def check_durability(connection: Connection, key: str, level: Durability, 
     if level == "replica":
         found = int((await connection.do("INFO", "replication", near=key)).get("connected_slaves", 0))
         if found < replicas:
-            raise Misconfigured(
-                f"{where} has {found} replicas, and durability replica needs {replicas}: attach them first"
-            )
+            raise Misconfigured(f"{where} has {found} of the {replicas} replicas that durability replica needs")
     elif not await _syncs_always(connection, key):
         await _check_waitaof(connection, key)
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple
 
-from eventbus.errors import Misconfigured, Unavailable
+from eventbus.errors import Unavailable
+from eventbus.redis import server
+from eventbus.redis.confirm import Confirm
 from eventbus.redis.connection import Address, Connection, is_missing_group
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import Arg
+from eventbus.redis.selftest import check_durability
+
+IN_MEMORY = Confirm()
+SELF_TEST = "durability-self-test"
 
 FIRST_READING = 1
 """The fence of an entry that came from the log just now; what was ready gets a number of its own."""
@@ -171,30 +177,24 @@ class Shard:
         await self._connection.do("PING")
         return (time.perf_counter() - start) * 1000
 
-    async def check_server(self) -> None:
-        """Raise Misconfigured when this Redis can't keep what the bus promises."""
-        if self.address.scheme == "memory":
-            return
-        info = await self._connection.do("INFO", "server", "memory")
-        version = str(info.get("redis_version", "0"))
-        if int(version.split(".")[0]) < 7:
-            raise Misconfigured(f"{self.address.text} is Redis {version}; the bus needs 7.0 or newer")
-        policy = info.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and int(info.get("maxmemory", 0)) > 0:
-            raise Misconfigured(
-                f"{self.address.text} has maxmemory-policy {policy}: it may delete accepted events. "
-                "Set it with: CONFIG SET maxmemory-policy noeviction"
-            )
+    async def check_server(self, accept_unsafe: Collection[str] = ()) -> None:
+        """Raise Misconfigured when this Redis can't keep what the bus promises; see `eventbus.redis.server`."""
+        await server.check(self._connection, accept_unsafe, near=self.keys.log)
 
-    async def publish(self, letters: Sequence[Letter]) -> list[Stored]:
-        """Append events, each once per idempotency key, in order, in one step."""
-        keys, args = publish_call(self.keys, letters)
-        return list(map(stored, letters, await self._connection.run("publish", keys, args)))
+    async def check_durability(self, confirm: Confirm) -> None:
+        """Raise Misconfigured when this Redis can't keep the level. It is tried, which may take two seconds."""
+        key = self.keys.once(SELF_TEST)
+        await check_durability(self._connection, key, confirm.level, confirm.replicas)
 
-    async def schedule(self, letter: Letter) -> Stored:
-        """Keep an event until it is due, once per idempotency key."""
+    async def publish(self, letters: Sequence[Letter], confirm: Confirm = IN_MEMORY) -> list[Stored]:
+        """Append events, each once per idempotency key, in order, in one step; as safe as `confirm` asks."""
+        keys, args = publish_call(self.keys, letters, touch=confirm.level != "memory")
+        return list(map(stored, letters, await self._connection.run_confirmed("publish", keys, args, confirm)))
+
+    async def schedule(self, letter: Letter, confirm: Confirm = IN_MEMORY) -> Stored:
+        """Keep an event until it is due, once per idempotency key; as safe as `confirm` asks."""
         keys, args = schedule_call(self.keys, letter)
-        return stored(letter, await self._connection.run("schedule", keys, args))
+        return stored(letter, await self._connection.run_confirmed("schedule", keys, args, confirm))
 
     async def promote(self, most: int = 100) -> tuple[int, int | None]:
         """Append scheduled events that are due: (how many, milliseconds to the next one or None)."""

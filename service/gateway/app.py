@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from eventbus import Unavailable
+from eventbus.ending import end
 from registry.settings import Settings
 from service.gateway import problems
 from service.gateway.api import Api
@@ -78,14 +79,23 @@ async def run_gateway(settings: Settings) -> None:
         async with serving(build_app(runtime), host, settings.gateway.port, grace=grace) as port:
             names = [account.name for account in runtime.registry]
             _log.info("answering", url=f"http://{host}:{port}", bus=runtime.bus.address, integrations=names)
-            await _say_if_redis_is_away(runtime)
+            checking = asyncio.create_task(_check(runtime, stop), name="check of Redis")
             await stop.wait()
+            await end([checking])
+            if not checking.cancelled():
+                checking.result()
             _log.info("stopping", grace_s=grace.total_seconds())
     _log.info("stopped")
 
 
-async def _say_if_redis_is_away(runtime: Runtime) -> None:
+async def _check(runtime: Runtime, stop: asyncio.Event) -> None:
+    """Refuse a Redis that can't keep what is promised. One that is away is waited for, while requests get 503."""
     try:
-        await runtime.bus.check_server()
-    except Unavailable as error:
-        _log.warning("webhooks and events get 503 until Redis is back", error=str(error))
+        try:
+            await runtime.bus.check_server()
+        except Unavailable as error:
+            _log.warning("webhooks and events get 503 until Redis is back", error=str(error))
+        await runtime.bus.until_ready()
+    except Exception:
+        stop.set()
+        raise
