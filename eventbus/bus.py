@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import structlog
@@ -29,10 +30,11 @@ from eventbus.redis.confirm import Confirm, Durability
 from eventbus.redis.connection import Connection
 from eventbus.redis.history import Books, History
 from eventbus.redis.keys import ShardKeys
-from eventbus.redis.shard import Backlog, Letter, Shard, Stored
+from eventbus.redis.shard import Backlog, Letter, Shard
 from eventbus.redis.table import Table
 from eventbus.replay import Replayed, replay
 from eventbus.serving import Serving
+from eventbus.spooling import Outcome, Spools
 from eventbus.subscription import Handler, Options, Start, Subscription, start_behind
 from eventbus.upkeep import Keep
 
@@ -75,6 +77,7 @@ class EventBus:
         publish_timeout: timedelta = PUBLISH_TIMEOUT,
         durability: Durability = "memory",
         replicas: int = 1,
+        spool: Path | None = None,
         accept_unsafe: Collection[str] = (),
         ledger_keep: timedelta = KEEP,
         observer: Observer | None = None,
@@ -101,6 +104,7 @@ class EventBus:
         self._highest = 0
         self._stop = asyncio.Event()
         self._accept_unsafe = accept_unsafe
+        self._spool = spool
         self._confirm = {level: Confirm(level, replicas, publish_timeout * 0.6) for level in get_args(Durability)}
         self._durability: Durability = durability
         self.ledger = Ledger(connection, keys, keep=ledger_keep)
@@ -111,7 +115,7 @@ class EventBus:
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str = "embedded://./data", **options: Any) -> AsyncIterator[EventBus]:
-        """Open the bus at an address: memory:// embedded://DIR redis:// rediss://.
+        """Open the bus at an address: memory:// embedded://DIR redis:// rediss://, with +sentinel or +cluster.
 
         Options are those of the constructor. Raises Misconfigured when the address or the server can't work. A Redis
         that is away raises nothing here: publishing says so, and serving waits for it.
@@ -119,6 +123,8 @@ class EventBus:
         connection = await Connection.open(url)
         bus = cls(connection, **options)
         try:
+            if bus._spool is not None:
+                await bus._publisher.spool(bus._spool, bus._confirm[bus._durability])
             yield bus
         finally:
             await bus.close()
@@ -152,6 +158,11 @@ class EventBus:
         await self._patiently(check)
 
     @property
+    def spools(self) -> Spools | None:
+        """What waits on this machine's disk until Redis takes it; None without a spool."""
+        return self._publisher.spools
+
+    @property
     def address(self) -> str:
         """Where this bus is, without a password."""
         return self._connection.address.text
@@ -160,7 +171,7 @@ class EventBus:
         """Stop serving, send what is under way, let go of Redis."""
         await self._serving.end(grace)
         await self._live.close()
-        await self._publisher.flush()
+        await self._publisher.close()
         await self._connection.close()
 
     # -- publishing ------------------------------------------------------------------------------------------------
@@ -186,10 +197,7 @@ class EventBus:
         """
         sent = letter(catalog.event(event, data, **envelope), remember, due_at(at, delay))
         confirm = self._confirm[durability or self._durability]
-        if sent.due_ms:
-            stored = await self._publisher.schedule(sent, confirm)
-        else:
-            (stored,) = await self._publisher.publish([sent], confirm)
+        (stored,) = await self._publisher.publish([sent], confirm)
         return self._receipt(sent, stored, confirm.level)
 
     async def publish_many(
@@ -212,7 +220,7 @@ class EventBus:
             )
         return [self._receipt(one, done, confirm.level) for one, done in zip(sent, stored, strict=True)]
 
-    def _receipt(self, sent: Letter, stored: Stored, durability: Durability) -> Receipt:
+    def _receipt(self, sent: Letter, stored: Outcome, durability: Durability) -> Receipt:
         made = receipt(sent, stored, durability)
         if made.sequence > self._highest:
             self._highest = made.sequence

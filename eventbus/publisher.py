@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from eventbus.backoff import RECONNECT
@@ -21,6 +23,7 @@ from eventbus.event import Event
 from eventbus.failpoint import failpoint
 from eventbus.redis.confirm import Confirm, Durability
 from eventbus.redis.shard import IN_MEMORY, Letter, Shard, Stored
+from eventbus.spooling import Outcome, Spooling, Spools
 
 T = TypeVar("T")
 
@@ -34,18 +37,19 @@ class Receipt:
     """The event is safe.
 
     event_id  the stored event's id; for a duplicate the id of the first one
-    status    stored now, scheduled for later, or a duplicate of what was published before under the same key
-    sequence  its number in the shard, without gaps; 0 while it is scheduled
-    entry_id  its place in the log; `~` while it is scheduled
-    durability  what has confirmed it: Redis' memory, its append-only file, or replicas
+    status    stored now, scheduled for later, spooled on this machine's disk until Redis takes it, or a duplicate of
+              what was published before under the same key
+    sequence  its number in the shard, without gaps; 0 while it is scheduled or spooled
+    entry_id  its place in the log; `~` while it is scheduled or spooled
+    durability  what has confirmed it: Redis' memory, its append-only file, replicas, or the spool
     """
 
     event_id: str
     topic: str
-    status: Literal["stored", "scheduled", "duplicate"]
+    status: Literal["stored", "scheduled", "spooled", "duplicate"]
     sequence: int
     entry_id: str
-    durability: Durability = "memory"
+    durability: Durability | Literal["spool"] = "memory"
 
 
 def letter(event: Event[Any], remember: timedelta, due: datetime | None = None) -> Letter:
@@ -75,13 +79,15 @@ def due_at(at: datetime | None, delay: timedelta | None) -> datetime | None:
     return at if delay is None else datetime.now(UTC) + delay
 
 
-def receipt(sent: Letter, stored: Stored, durability: Durability = "memory") -> Receipt:
+def receipt(sent: Letter, stored: Outcome, durability: Durability = "memory") -> Receipt:
     """What the publisher is told. Raises Conflict."""
     if stored.status == "conflict":
         raise Conflict(
             f"{sent.topic}: idempotency key {sent.idempotency_key!r} was used for event {stored.event_id}, "
             "which says something else: use another key, or publish what was published"
         )
+    if stored.status == "spooled":
+        return Receipt(stored.event_id, sent.topic, "spooled", stored.sequence, stored.entry_id, "spool")
     return Receipt(stored.event_id, sent.topic, stored.status, stored.sequence, stored.entry_id, durability)
 
 
@@ -106,7 +112,7 @@ class _Order:
         self.confirm = confirm
         self.deadline = deadline
         self.unsure = False
-        self.answer: asyncio.Future[list[Stored]] | None = None
+        self.answer: asyncio.Future[list[Outcome]] | None = None
 
     def is_open(self) -> bool:
         """Whether somebody waits for the answer. Who was cancelled does not: it is not sent if it has not left yet."""
@@ -118,6 +124,7 @@ class Publisher:
 
     def __init__(self, shard: Shard, *, timeout: timedelta) -> None:
         self._shard = shard
+        self._spooling: Spooling | None = None
         self._timeout = timeout.total_seconds()
         self._waiting: deque[_Order] = deque()
         self._busy = False
@@ -125,14 +132,35 @@ class Publisher:
         self._idle.set()
         self._sender: asyncio.Task[None] | None = None
 
-    async def publish(self, letters: Sequence[Letter], confirm: Confirm = IN_MEMORY) -> list[Stored]:
+    async def spool(self, directory: Path, confirm: Confirm = IN_MEMORY) -> None:
+        """From now on keep in this directory what Redis does not take, and send it on. Raises Misconfigured."""
+        deadline = self._timeout
+
+        async def send(letters: Sequence[Letter]) -> list[Stored]:
+            until = asyncio.get_running_loop().time() + deadline
+            return await self._insist(lambda: self._store(letters, confirm), until, unsure=False)
+
+        self._spooling = await Spooling.open(send, directory)
+
+    @property
+    def spools(self) -> Spools | None:
+        """What is spooled, for metrics."""
+        return self._spooling.spools if self._spooling is not None else None
+
+    async def close(self) -> None:
+        """Send what is under way. What is spooled stays on the disk for the next process."""
+        await self._idle.wait()
+        if self._spooling is not None:
+            await self._spooling.close()
+
+    async def publish(self, letters: Sequence[Letter], confirm: Confirm = IN_MEMORY) -> list[Outcome]:
         """Append the letters, in order. Raises Full, Unavailable (surely not stored) or OutcomeUnknown.
 
         More than a batch goes in several steps: an error says how many of the letters were stored before it.
         """
         if len(letters) == 1:
             return await self._order(letters, confirm)
-        stored: list[Stored] = []
+        stored: list[Outcome] = []
         try:
             for part in _parts(letters):
                 stored += await self._order(part, confirm)
@@ -142,7 +170,7 @@ class Publisher:
             raise type(error)(f"{len(stored):,} of {len(letters):,} events are stored, then: {error}") from error
         return stored
 
-    async def _order(self, letters: Sequence[Letter], confirm: Confirm) -> list[Stored]:
+    async def _order(self, letters: Sequence[Letter], confirm: Confirm) -> list[Outcome]:
         """Append at once when nothing is under way, else with the next batch."""
         loop = asyncio.get_running_loop()
         order = _Order(letters, confirm, loop.time() + self._timeout)
@@ -163,10 +191,6 @@ class Publisher:
     def _rest(self) -> None:
         self._busy = False
         self._idle.set()
-
-    async def flush(self) -> None:
-        """Wait until nothing is under way."""
-        await self._idle.wait()
 
     async def _send(self) -> None:
         try:
@@ -214,19 +238,33 @@ class Publisher:
                 order.answer.exception()  # a caller that was cancelled no longer looks
         self._waiting.extendleft(reversed(in_time))
 
-    async def schedule(self, letter: Letter, confirm: Confirm = IN_MEMORY) -> Stored:
-        """Keep an event until it is due. Errors as those of `publish`."""
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        return await self._insist(lambda: self._shard.schedule(letter, confirm), deadline, unsure=False)
-
-    async def _persist(self, orders: list[_Order]) -> list[Stored]:
-        """Append, until the first of them has no time left."""
-        letters = orders[0].letters if len(orders) == 1 else [one for order in orders for one in order.letters]
+    async def _persist(self, orders: list[_Order]) -> list[Outcome]:
+        """Append, until the first of them has no time left; then spool, where there is a spool."""
+        first = orders[0]
+        letters = first.letters if len(orders) == 1 else [one for order in orders for one in order.letters]
         unsure = any(order.unsure for order in orders)
         failpoint("publish.before_send")
-        first = orders[0]
-        stored = await self._insist(lambda: self._shard.publish(letters, first.confirm), first.deadline, unsure=unsure)
+
+        def attempt() -> Awaitable[list[Stored]]:
+            return self._insist(lambda: self._store(letters, first.confirm), first.deadline, unsure=unsure)
+
+        if self._spooling is None:
+            stored: list[Outcome] = list(await attempt())
+        else:
+            stored = await self._spooling.publish(letters, attempt)
         failpoint("publish.after_send")
+        return stored
+
+    async def _store(self, letters: Sequence[Letter], confirm: Confirm) -> list[Stored]:
+        """One script call for all of them; one each for those that are due later, in their place among the others."""
+        if not any([one.due_ms for one in letters]):  # noqa: C419  a generator costs more than the list
+            return await self._shard.publish(letters, confirm)
+        stored: list[Stored] = []
+        for is_later, some in groupby(letters, key=lambda one: one.due_ms > 0):
+            if is_later:
+                stored += [await self._shard.schedule(one, confirm) for one in some]
+            else:
+                stored += await self._shard.publish(list(some), confirm)
         return stored
 
     async def _insist(self, call: Callable[[], Awaitable[T]], deadline: float, *, unsure: bool) -> T:

@@ -7,8 +7,9 @@ between threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,21 +20,35 @@ from eventbus.errors import Full, OutcomeUnknown, Unavailable
 from eventbus.event import Event
 from eventbus.payload import Payload
 from eventbus.publisher import Receipt, due_at, gave_up, letter, receipt
+from eventbus.redis.confirm import Confirm, Durability
 from eventbus.redis.connection import SyncConnection
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Letter, Stored, publish_call, schedule_call, stored
+from eventbus.spooling import SyncSpooling
 
 
 class SyncPublisher:
     """`with SyncPublisher("redis://localhost/0") as bus: bus.publish(VmCreated(...))`.
 
-    `timeout` bounds one call of `publish`, its repeats included.
+    `timeout` bounds one call of `publish`, its repeats included. With `spool`, a directory, an event that Redis does not
+    take in this time is kept there and sent by a later publish or by the next process that opens the directory.
     """
 
-    def __init__(self, url: str, *, timeout: timedelta = timedelta(seconds=2), namespace: str = "eventbus") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: timedelta = timedelta(seconds=2),
+        namespace: str = "eventbus",
+        durability: Durability = "memory",
+        replicas: int = 1,
+        spool: Path | None = None,
+    ) -> None:
         self._timeout = timeout.total_seconds()
         self._connection = SyncConnection(url, timeout=self._timeout)
         self._keys = ShardKeys(namespace)
+        self._confirm = Confirm(durability, replicas, timeout * 0.6)
+        self._spooling = SyncSpooling(self._send, spool, seconds=self._timeout) if spool is not None else None
 
     def __enter__(self) -> Self:
         return self
@@ -44,7 +59,9 @@ class SyncPublisher:
         self.close()
 
     def close(self) -> None:
-        """Let go of Redis."""
+        """Let go of Redis. What is spooled stays on the disk."""
+        if self._spooling is not None:
+            self._spooling.close()
         self._connection.close()
 
     def publish(
@@ -59,15 +76,19 @@ class SyncPublisher:
     ) -> Receipt:
         """Publish one event, within `timeout`. Arguments, receipt and errors are those of `EventBus.publish`."""
         sent = letter(catalog.event(event, data, **envelope), remember, due_at(at, delay))
-        return receipt(sent, self._persist(sent))
+        persist = self._send if self._spooling is None else self._spooling.publish
+        return receipt(sent, persist([sent])[0], self._confirm.level)
 
-    def _persist(self, sent: Letter) -> Stored:
+    def _send(self, letters: Sequence[Letter]) -> list[Stored]:
+        return [self._insist(one) for one in letters]
+
+    def _insist(self, sent: Letter) -> Stored:
         deadline = time.monotonic() + self._timeout
         unsure, attempt = False, 0
         while True:
             attempt += 1
             try:
-                return self._send(sent)
+                return self._store(sent)
             except Full as error:
                 if unsure:  # an earlier attempt may have stored it while there was room
                     raise gave_up(error, self._timeout, unsure=True) from error
@@ -80,7 +101,9 @@ class SyncPublisher:
                     raise gave_up(error, self._timeout, unsure=unsure) from error
                 time.sleep(wait)
 
-    def _send(self, sent: Letter) -> Stored:
+    def _store(self, sent: Letter) -> Stored:
+        run, confirm = self._connection.run_confirmed, self._confirm
         if sent.due_ms:
-            return stored(sent, self._connection.run("schedule", *schedule_call(self._keys, sent)))
-        return stored(sent, self._connection.run("publish", *publish_call(self._keys, [sent]))[0])
+            return stored(sent, run("schedule", *schedule_call(self._keys, sent), confirm))
+        call = publish_call(self._keys, [sent], touch=confirm.level != "memory")
+        return stored(sent, run("publish", *call, confirm)[0])

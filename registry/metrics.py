@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from eventbus.catalog import catalog
 from eventbus.observer import Observer
 from eventbus.redis.shard import Backlog
+from eventbus.spooling import Spools
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody reads
 
@@ -28,7 +29,7 @@ class Metrics(Observer):
         self.registry = CollectorRegistry()
         self._topics: set[str] = set()
         self._published = Counter(
-            "event_bus_messages_published", "Events Redis confirmed as stored", ["topic"], registry=self.registry
+            "event_bus_messages_published", "Events accepted: stored, scheduled or spooled", ["topic"], registry=self.registry
         )
         self._duplicates = Counter(
             "event_bus_messages_duplicate", "Publishes of an idempotency key known before", ["topic"],
@@ -52,6 +53,9 @@ class Metrics(Observer):
         self._backlog = Gauge(
             "event_bus_backlog", "Deliveries not done, by state", ["integration", "state"], registry=self.registry
         )
+        self._gaps = Counter(
+            "event_bus_gaps", "Sums of the log's books that did not add up", ["kind"], registry=self.registry
+        )
         self._requests = Counter(
             "integration_requests", "Calls of an adapter that reached for its service", ["integration", "method"],
             registry=self.registry,
@@ -62,7 +66,7 @@ class Metrics(Observer):
         )  # fmt: skip
 
     def published(self, topic: str, status: str) -> None:
-        (self._published if status == "stored" else self._duplicates).labels(self._topic(topic)).inc()
+        (self._duplicates if status == "duplicate" else self._published).labels(self._topic(topic)).inc()
 
     def handled(self, group: str, topic: str, outcome: str, seconds: float) -> None:
         self._attempts.labels(group, outcome).inc()
@@ -72,6 +76,18 @@ class Metrics(Observer):
 
     def fenced(self, group: str) -> None:
         self._fenced.labels(group).inc()
+
+    def gap(self, kind: str, count: int) -> None:
+        self._gaps.labels(kind).inc()
+
+    def watch_spool(self, spools: Spools) -> None:
+        """Show what waits on this machine's disk until Redis takes it."""
+        for name, text, value in (
+            ("events", "Events spooled on this machine", lambda: spools.count),
+            ("bytes", "Their bytes on disk", lambda: spools.bytes),
+            ("oldest_seconds", "Age of the oldest of them", lambda: spools.oldest.total_seconds() if spools.oldest else 0),
+        ):
+            Gauge(f"event_bus_spool_{name}", text, registry=self.registry).set_function(value)
 
     def backlog(self, group: str, backlog: Backlog) -> None:
         """How a group stands, as last looked at."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -143,6 +144,10 @@ class Events(_Section):
         description="What has to confirm an event before it counts as published: Redis' memory, its disk, or replicas",
     )
     replicas: Count = Field(default=1, ge=1, le=100, description="How many replicas, at durability replica")
+    spool: Path | None = Field(
+        default=None,
+        description="Directory on this machine's disk for events that Redis does not take at the moment; default: none",
+    )
     accept_unsafe: tuple[Override, ...] = Field(
         default=(),
         description="Unsafe set-ups of Redis accepted on purpose: eviction, no-persistence, no-auth, plaintext",

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from eventbus import Backoff, Event, EventBus, Options
+from eventbus.bus import PUBLISH_TIMEOUT
 from integrations.base import Context, Delivery, DeliveryResult, Health, Integration, Manifest
 from integrations.errors import Misconfigured
 from registry.discovery import Adapter, discover
@@ -23,6 +24,8 @@ from registry.dispatch import describe
 from registry.metrics import Metrics
 from registry.registry import Account, Registry
 from registry.settings import IntegrationSettings, Settings, default_settings, load
+
+SPOOL_AFTER = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,13 @@ async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runt
         durability=settings.events.durability,
         replicas=settings.events.replicas,
         accept_unsafe=settings.events.accept_unsafe,
+        spool=settings.events.spool,
+        # A sender of webhooks does not wait long; what Redis does not take in this time is spooled.
+        publish_timeout=SPOOL_AFTER if settings.events.spool and not serve else PUBLISH_TIMEOUT,
         observer=metrics,
     ) as bus:
+        if bus.spools is not None:
+            metrics.watch_spool(bus.spools)
         registry = Registry(bus, metrics, serve=serve)
         adapters = discover().adapters
         for name, section in settings.integrations.items():

@@ -22,11 +22,15 @@ class Proxy:
     def __init__(self, socket_path: Path) -> None:
         self.url = ""
         self.requests: Counter[bytes] = Counter()  # by what was looked for in them, see `watch`
+        self.held = asyncio.Event()  # a request is on its way and does not arrive, see `hold`
+        self.latency = 0.0  # of every answer, in seconds
         self._socket_path = socket_path
         self._flows = asyncio.Event()
         self._flows.set()
         self._watched: set[bytes] = set()
         self._lost: set[tuple[bytes, int]] = set()
+        self._held: set[tuple[bytes, int]] = set()
+        self._arrives = asyncio.Event()
         self._open: set[asyncio.StreamWriter] = set()
         self.serving: set[asyncio.Task[Any]] = set()
 
@@ -38,6 +42,18 @@ class Proxy:
         """Lose the answer to the n-th request, from now, that holds this text, and break its connection."""
         self.watch(text)
         self._lost.add((text, self.requests[text] + number))
+
+    def hold(self, text: bytes, number: int = 1) -> None:
+        """Hold the n-th request, from now, that holds this text, and what its connection sends behind it.
+
+        It arrives after `deliver`, even when its connection is long broken: then nobody hears the answer.
+        """
+        self.watch(text)
+        self._held.add((text, self.requests[text] + number))
+
+    def deliver(self) -> None:
+        """Let what is held arrive."""
+        self._arrives.set()
 
     def freeze(self) -> None:
         """Hold everything back, both ways, until `thaw`: connections stay, late requests arrive late."""
@@ -68,6 +84,8 @@ class Proxy:
                         self.requests[text] += 1
                         if (text, self.requests[text]) in self._lost:
                             loses.set()
+                        if (text, self.requests[text]) in self._held:
+                            requests = await self._hold(requests)
                 await self._flows.wait()
                 requests.write(request)
         back.cancel()
@@ -76,12 +94,22 @@ class Proxy:
             writer.transport.abort()
         self._open -= {answers, requests}
 
+    async def _hold(self, requests: asyncio.StreamWriter) -> asyncio.StreamWriter:
+        """Where the held request arrives: on a way of its own when the connection broke meanwhile."""
+        self.held.set()
+        await self._arrives.wait()
+        if requests.is_closing():
+            _, requests = await asyncio.open_unix_connection(self._socket_path)
+            self._open.add(requests)
+        return requests
+
     async def _answer(self, server: asyncio.StreamReader, answers: asyncio.StreamWriter, loses: asyncio.Event) -> None:
         with contextlib.suppress(OSError):
             while answer := await server.read(CHUNK):
                 if loses.is_set():
                     break
                 await self._flows.wait()
+                await asyncio.sleep(self.latency)
                 answers.write(answer)
         answers.transport.abort()
 
@@ -95,5 +123,6 @@ async def open_proxy(socket_path: Path) -> AsyncIterator[Proxy]:
         proxy.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
         yield proxy
         proxy.thaw()
+        proxy.deliver()
         proxy.reset()
         await asyncio.gather(*proxy.serving)

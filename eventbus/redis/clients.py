@@ -40,13 +40,14 @@ AsyncRedis = redis.asyncio.Redis | redis.asyncio.cluster.RedisCluster
 SyncRedis = redis.Redis | redis.cluster.RedisCluster
 
 
-def _options(answer: float, connect: float) -> dict[str, Any]:
+def _options(address: Address, answer: float, connect: float) -> dict[str, Any]:
+    tcp = {} if address.scheme == "unix" else {"socket_keepalive": True}
     return {
+        **tcp,
         "protocol": 2,
         "decode_responses": False,
         "socket_connect_timeout": connect,
         "socket_timeout": answer,
-        "socket_keepalive": True,
         "retry_on_error": [],
     }
 
@@ -59,7 +60,7 @@ def _memory_server(address: Address) -> fakeredis.FakeServer:
 def asynchronous(address: Address, socket: Path | None = None) -> AsyncRedis:
     """A client; its first command connects. `socket` is the embedded server's. Raises Misconfigured."""
     retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
-    common = {**_options(ANSWER_SECONDS, CONNECT_SECONDS), "retry": retry, "max_connections": MAX_CONNECTIONS}
+    common = {**_options(address, ANSWER_SECONDS, CONNECT_SECONDS), "retry": retry, "max_connections": MAX_CONNECTIONS}
     if address.kind == "memory":
         fake: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(server=_memory_server(address), protocol=2)
         return fake
@@ -96,7 +97,7 @@ def synchronous(address: Address, socket: Path | None, timeout: float) -> SyncRe
     """
     retry = Retry(NoBackoff(), 0)
     half = timeout / 2  # one repeat fits into the caller's time
-    common = {**_options(half, min(half, CONNECT_SECONDS)), "retry": retry}
+    common = {**_options(address, half, min(half, CONNECT_SECONDS)), "retry": retry}
     if address.kind == "memory":
         fake: redis.Redis = fakeredis.FakeRedis(server=_memory_server(address), protocol=2)
         return fake
@@ -140,5 +141,5 @@ def _split(address: Address) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in ("username", "password"):
         if (value := options.pop(f"sentinel_{name}", None)) is not None:
             own[name] = value
-    times = _options(SENTINEL_SECONDS, SENTINEL_SECONDS)
+    times = _options(address, SENTINEL_SECONDS, SENTINEL_SECONDS)
     return options, {**times, **own}

@@ -19,6 +19,7 @@ from integrations.slack.fake import FakeSlack
 from service.gateway.app import build_app
 from service.http import serving
 from service.wiring import open_runtime, read_settings
+from tests.conftest import wait_until
 
 SLACK_SECONDS = 3.0
 """docs.slack.dev, Slash commands, "Confirming receipt"."""
@@ -72,3 +73,40 @@ async def test_slack_and_github_are_answered_in_their_time_and_what_was_sent_aga
         backlog = await runtime.bus.backlog("witness")
         assert backlog is not None
         assert backlog.unread == 6, "three webhooks, each with its notice"
+
+
+async def test_with_a_spool_webhooks_are_accepted_while_redis_is_away_and_arrive_when_it_is_back(
+    tmp_path: Path, redis: tuple[subprocess.Popen[bytes], str], slack: FakeSlack, github: FakeGitHub
+) -> None:
+    process, url = redis
+    path = tmp_path / "eventbus.yaml"
+    integrations = {"slack": slack.settings(), "github": github.settings(), "log": {}}
+    events = {"url": url, "spool": str(tmp_path / "spool")}
+    path.write_text(yaml.safe_dump({"events": events, "integrations": integrations}))
+    async with open_runtime(read_settings(path), serve=False) as runtime:
+        await runtime.registry.start()
+        await runtime.bus.declare("witness", (">",))
+        spools = runtime.bus.spools
+        assert spools is not None
+        async with (
+            serving(build_app(runtime), "127.0.0.1", 0) as port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
+        ):
+            headers, body = github.raw_webhook("push", github.push())
+            event = slack.event_callback({"type": "app_mention", "text": "hello"})
+            process.send_signal(signal.SIGSTOP)
+            try:
+                for name, given, content, status in (("github", headers, body, 202), ("slack", *event, 200)):
+                    began = time.monotonic()
+                    answer = await http.post(f"/api/v1/webhooks/{name}", headers=given, content=content, timeout=20)
+                    assert answer.status_code == status
+                    assert time.monotonic() - began < SLACK_SECONDS
+                assert spools.count == 4, "two webhooks, each with its notice"
+                assert "event_bus_spool_events 4.0" in (await http.get("/metrics")).text
+            finally:
+                process.send_signal(signal.SIGCONT)
+            await wait_until(lambda: spools.is_empty, "the spool is sent")
+            assert (await http.post("/api/v1/webhooks/github", headers=headers, content=body)).status_code == 202
+        backlog = await runtime.bus.backlog("witness")
+        assert backlog is not None
+        assert backlog.unread == 4, "each is stored once, the repeat of the webhook too"
