@@ -82,3 +82,22 @@ async def latency(bus: EventBus, make: Sequence[Event[Any]], per_second: int, gr
     await serving
     await bus.unsubscribe(subscription)
     return seen
+
+
+async def drain_groups(bus: EventBus, pattern: str, groups: int, count: int) -> float:
+    """Several groups on one log, served by one process; deliveries per second over all of them."""
+    done = 0
+
+    async def handle(event: Event[Any]) -> None:
+        nonlocal done
+        done += 1
+
+    names = [await bus.subscribe(pattern, handle, group=f"of-{groups}-{n}") for n in range(groups)]
+    started = time.perf_counter()
+    await bus.run_until_idle(timeout=LONG)
+    took = time.perf_counter() - started
+    for name in names:
+        await bus.unsubscribe(name)
+    if done != groups * count:
+        raise RuntimeError(f"{done} of {groups * count} deliveries were handled")
+    return done / took
