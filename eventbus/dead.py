@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic_core import from_json
 
@@ -121,15 +121,28 @@ class DeadLetters:
         new data can't be sent, UnknownGroup when its group was retired, Full or Unavailable.
         """
         letter_id = letter if isinstance(letter, str) else letter.id
+        wire = None
+        if data is not None:
+            found = await self.get(letter_id)
+            if found is None:
+                return False
+            wire = edited(found, data)
+        if _ID.fullmatch(letter_id) is None:
+            return False
+        group, _, dead_id = letter_id.partition("/")
+        has_reader = group in await self._shard.declared()  # else a copy would reach nobody
+        if has_reader and await self._history.redrive(group, dead_id, wire) is not None:
+            return True
+        return await self._why_not(letter_id)
+
+    async def _why_not(self, letter_id: str) -> Literal[False]:
+        """Raise what keeps it from being sent; False when it is not there."""
         found = await self.get(letter_id)
         if found is None:
             return False
-        wire = None if data is None else edited(found, data)
         if not found.wire:
             raise InvalidEvent(f"the event of {letter_id} was deleted from the log: there is nothing to send; drop it")
-        if found.group not in await self._shard.declared():  # a copy for a group that is not there would reach nobody
-            raise UnknownGroup(f"group {found.group} is retired: declare it (start its worker) before you redrive")
-        return await self._history.redrive(found.group, letter_id.partition("/")[2], wire) is not None
+        raise UnknownGroup(f"group {found.group} is retired: declare it (start its worker) before you redrive")
 
     async def drop(self, letter: DeadLetter | str) -> bool:
         """Delete it for good. False when it is no longer there."""

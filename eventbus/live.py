@@ -143,7 +143,7 @@ class LiveFeed:
         """There may be something new."""
         self._bell.set()
 
-    async def heard(self, message: bytes) -> None:
+    def heard(self, message: bytes) -> None:
         """The doorbell rang."""
         self._bell.set()
 

@@ -169,7 +169,7 @@ class Serving:
     def _gap_found(self, gap: Gap) -> None:
         self._observer.gap(gap.kind, gap.count)
 
-    async def _rung(self, message: bytes) -> None:
+    def _rung(self, message: bytes) -> None:
         group = message.decode()
         if group == LATER:
             self._upkeep.something_is_later()

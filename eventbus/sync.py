@@ -30,8 +30,8 @@ from eventbus.spooling import SyncSpooling
 class SyncPublisher:
     """`with SyncPublisher("redis://localhost/0") as bus: bus.publish(VmCreated(...))`.
 
-    `timeout` bounds one call of `publish`, its repeats included. With `spool`, a directory, an event that Redis does not
-    take in this time is kept there and sent by a later publish or by the next process that opens the directory.
+    `timeout` bounds one call of `publish`, its repeats included. With `spool`, a directory, an event that Redis does
+    not take in this time is kept there and sent by a later publish or by the next process that opens the directory.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -23,6 +23,7 @@ from eventbus.errors import EventBusError, Full, Misconfigured, OutcomeUnknown, 
 from eventbus.redis import clients
 from eventbus.redis.address import Address, parse
 from eventbus.redis.confirm import Command, Confirm, Conversation, Witness, evalsha
+from eventbus.redis.ear import listen
 from eventbus.redis.embedded import EmbeddedRedis, open_embedded
 from eventbus.redis.faults import REDIS_FAULTS, is_missing_group, translate, translated
 from eventbus.redis.line import Line
@@ -78,7 +79,8 @@ class Connection:
         """One script. Raises our errors."""
         what = script(name, shebang=self.address.has_shebang)
         try:
-            return await run(self._line, what, keys, args)
+            with cancellable():
+                return await run(self._line, what, keys, args)
         except REDIS_FAULTS as error:
             raise await self._fault(error) from error
 
@@ -104,6 +106,36 @@ class Connection:
         seconds = confirm.timeout.total_seconds() + clients.ANSWER_SECONDS
         async with self.mending(), self._wire(key) as wire:
             return await _converse(wire, talk, seconds)
+
+    async def listen(
+        self, channel: str, *, began: Callable[[], None], heard: Callable[[bytes], None], silence: float
+    ) -> None:
+        """Listen on a channel until the connection ends, which raises our errors; see `ear.listen`."""
+        async with self.mending():
+            if isinstance(self._line, Line):
+                connection = self.client.connection_pool.make_connection()  # type: ignore[union-attr]
+                await listen(connection, channel, began=began, heard=heard, silence=silence)
+            else:
+                await self._listen_politely(channel, began, heard, silence)
+
+    async def _listen_politely(
+        self, channel: str, began: Callable[[], None], heard: Callable[[bytes], None], silence: float
+    ) -> None:
+        """Through redis-py's own Pub/Sub: for what has no socket to take over."""
+        async with self.pubsub(channel) as pubsub:
+            await pubsub.subscribe(channel)
+            asked = False
+            while True:
+                # Without a time limit redis-py would apply its socket time-out and take silence for a broken line.
+                message = await pubsub.get_message(timeout=silence)
+                if message is None and asked:
+                    raise ConnectionError(f"no answer to a PING within {silence:g} s")
+                if asked := message is None:
+                    await pubsub.ping()
+                elif message["type"] == "subscribe":
+                    began()
+                elif message["type"] == "message":
+                    heard(message["data"])
 
     @asynccontextmanager
     async def pubsub(self, channel: str) -> AsyncIterator[PubSub]:

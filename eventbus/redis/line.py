@@ -29,12 +29,7 @@ class _Wire(asyncio.Protocol):
     """An established connection: what was asked on it and not yet answered."""
 
     def __init__(self, connection: AbstractConnection, seconds: float) -> None:
-        writer = connection._writer  # noqa: SLF001  redis-py has no public way to hand over its socket
-        if writer is None:
-            raise RedisConnectionError("the connection closed while it was made")
-        # Each would close the socket, or complain, when it is forgotten: the connection gives it up, the writer stays.
-        connection._reader = connection._writer = None  # noqa: SLF001
-        self._writer = writer
+        self._writer = hand_over(connection)
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
@@ -44,7 +39,7 @@ class _Wire(asyncio.Protocol):
         self._flowing.set()
         self._is_leaving = False
         self.is_lost = False
-        self._transport = writer.transport
+        self._transport = self._writer.transport
         self._transport.set_protocol(self)
         if self._transport.is_closing():
             self._lose(RedisConnectionError("the connection closed while it was made"))
@@ -169,3 +164,16 @@ class Line:
         for wire in (*self._leaving, self._wire):
             if wire is not None:
                 wire.close()
+
+
+def hand_over(connection: AbstractConnection) -> asyncio.StreamWriter:
+    """The socket of a connection of redis-py, which has no public way to give it away.
+
+    Each side would close the socket, or complain, when it is forgotten: the connection gives it up, the writer has to
+    be kept.
+    """
+    writer = connection._writer  # noqa: SLF001
+    if writer is None:
+        raise RedisConnectionError("the connection closed while it was made")
+    connection._reader = connection._writer = None  # noqa: SLF001
+    return writer

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
-from redis.asyncio.client import PubSub
 
 from eventbus.ending import end
 from eventbus.redis.connection import Connection
@@ -25,7 +24,7 @@ SILENCE_SECONDS = 5.0
 
 _log = structlog.get_logger("eventbus.signals")
 
-Heard = Callable[[bytes], Awaitable[None]]
+Heard = Callable[[bytes], None]
 
 
 class Signals:
@@ -76,26 +75,14 @@ class Signals:
             wait = min(wait * 2, RECONNECT_MOST_SECONDS)
 
     async def _listen(self) -> None:
-        async with self._connection.mending(), self._connection.pubsub(self._channel) as pubsub:
-            await pubsub.subscribe(self._channel)
-            while True:
-                await self._hear(await self._next(pubsub))
+        await self._connection.listen(self._channel, began=self._begun, heard=self._told, silence=self._silence)
 
-    async def _next(self, pubsub: PubSub) -> dict[str, object]:
-        """What is said next. Raises OSError when nobody is there any more."""
-        # Without a time limit redis-py would apply its socket time-out and take silence for a broken line.
-        if (message := await pubsub.get_message(timeout=self._silence)) is None:
-            await pubsub.ping()
-            if (message := await pubsub.get_message(timeout=self._silence)) is None:
-                raise ConnectionError(f"no answer to a PING within {self._silence:g} s")
-        return dict(message)
+    def _begun(self) -> None:
+        self._listening.set()
+        self._back()
 
-    async def _hear(self, message: dict[str, object]) -> None:
-        if message["type"] == "subscribe":
-            self._listening.set()
-            self._back()
-        elif message["type"] == "message" and isinstance(data := message["data"], bytes):
-            try:
-                await self._heard(data)
-            except Exception as error:  # noqa: BLE001  one bad message must not silence the next
-                _log.exception("a signal was not understood", channel=self._channel, error=type(error).__name__)
+    def _told(self, data: bytes) -> None:
+        try:
+            self._heard(data)
+        except Exception as error:  # noqa: BLE001  one bad message must not silence the next
+            _log.exception("a signal was not understood", channel=self._channel, error=type(error).__name__)
