@@ -18,7 +18,7 @@ from pydantic_core import from_json
 
 from eventbus.catalog import catalog
 from eventbus.codec import decode, encode
-from eventbus.errors import InvalidEvent, UnknownGroup
+from eventbus.errors import InvalidEvent
 from eventbus.event import Event
 from eventbus.instant import first_id, last_id, stored_at
 from eventbus.pattern import check_pattern, matches_any
@@ -130,19 +130,15 @@ class DeadLetters:
         if _ID.fullmatch(letter_id) is None:
             return False
         group, _, dead_id = letter_id.partition("/")
-        has_reader = group in await self._shard.declared()  # else a copy would reach nobody
-        if has_reader and await self._history.redrive(group, dead_id, wire) is not None:
+        if await self._history.redrive(group, dead_id, wire) is not None:
             return True
         return await self._why_not(letter_id)
 
     async def _why_not(self, letter_id: str) -> Literal[False]:
-        """Raise what keeps it from being sent; False when it is not there."""
-        found = await self.get(letter_id)
-        if found is None:
+        """Raise when it is there but can't be sent; False when it is not there."""
+        if await self.get(letter_id) is None:
             return False
-        if not found.wire:
-            raise InvalidEvent(f"the event of {letter_id} was deleted from the log: there is nothing to send; drop it")
-        raise UnknownGroup(f"group {found.group} is retired: declare it (start its worker) before you redrive")
+        raise InvalidEvent(f"the event of {letter_id} was deleted from the log: there is nothing to send; drop it")
 
     async def drop(self, letter: DeadLetter | str) -> bool:
         """Delete it for good. False when it is no longer there."""

@@ -93,4 +93,5 @@ class _Ear(asyncio.Protocol):
 
 def _packed(*command: str) -> bytes:
     words: tuple[Any, ...] = command
-    return hiredis.pack_command(words)
+    packed: bytes = hiredis.pack_command(words)
+    return packed

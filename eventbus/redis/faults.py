@@ -56,7 +56,8 @@ def translate(error: BaseException, address: Address) -> EventBusError:
     """Our error for one of redis-py's. A connection that broke under way means: it may have been done."""
     where = address.text
     said = str(error)
-    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
+    in_script = said.startswith("The user executing the script can't")  # redis-py has no class for it
+    if in_script or isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
         return Misconfigured(f"{where} refuses our credentials: {_first_line(said)}")
     if isinstance(error, exceptions.OutOfMemoryError) or said.startswith("OOM"):
         return Full(f"{where} has no memory left for new events: raise maxmemory or let workers catch up")

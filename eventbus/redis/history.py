@@ -9,15 +9,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from eventbus.errors import UnknownGroup
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import Arg
 
 PAGE = 200
+NOBODY = ""
 
 
 class Entry(NamedTuple):
-    """One event of the log. `group`: it is addressed to this group alone (a redrive or replay), else None."""
+    """One event of the log. `group`: it is addressed to this group alone (a redrive or replay), else None.
+
+    What somebody put there by hand is addressed to NOBODY.
+    """
 
     entry_id: str
     sequence: int
@@ -172,10 +177,12 @@ class History:
     async def redrive(self, group: str, dead_id: str, wire: bytes | None = None) -> tuple[str, int] | None:
         """Put a dead letter at the end of the log again, for its group alone: (entry id, sequence).
 
-        None when it is not there any more. `wire` replaces the event.
+        None when it is not there any more. `wire` replaces the event. Raises UnknownGroup when nobody would take it.
         """
         args: list[Arg] = [self._keys.bell, group, dead_id, wire or b""]
         done, *place = await self._connection.run("redrive", self._keys.group(group), args)
+        if done < 0:
+            raise UnknownGroup(f"group {group} is retired: declare it (start its worker) before you redrive")
         return (place[0].decode(), place[1]) if done == 1 else None
 
     async def drop(self, group: str, dead_id: str) -> bool:
@@ -199,6 +206,8 @@ def _fields(fields: Any) -> Mapping[bytes, bytes]:
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    if b"e" not in fields:
+        return Entry(entry_id.decode(), 0, "", "", b"", NOBODY)
     group = fields.get(b"f")
     return Entry(
         entry_id.decode(),

@@ -136,6 +136,8 @@ class Line:
         """Send a command and wait for its reply; `seconds` at most."""
         wire = self._wire
         if wire is None or wire.is_lost:
+            if self._closed:
+                raise RedisConnectionError("closed by this process")
             wire = await self._open()
         return await wire.ask(command)
 
@@ -143,12 +145,12 @@ class Line:
         async with self._opening:
             if self._wire is not None and not self._wire.is_lost:
                 return self._wire
-            if self._closed:
-                raise RedisConnectionError("closed by this process")
             connection = self._make()
             with cancellable():
                 await connection.connect()  # type: ignore[no-untyped-call]
             self._wire = _Wire(connection, self._seconds)
+            if self._closed:  # meanwhile
+                self._wire.close()
             return self._wire
 
     def renew(self) -> None:

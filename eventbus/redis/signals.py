@@ -54,6 +54,11 @@ class Signals:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._listening.wait(), timeout)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether what is published now is heard, as far as is known."""
+        return self._listening.is_set()
+
     async def stop(self) -> None:
         """End it."""
         if self._task is not None:

@@ -9,10 +9,16 @@ from typing import Any
 
 import click
 
+from service.cli.audit import audit
 from service.cli.config import config
+from service.cli.dead import dead
+from service.cli.doctor import doctor
 from service.cli.events import listen, publish, topics
+from service.cli.groups import groups
 from service.cli.integrations import integrations
 from service.cli.programs import demo, gateway, worker
+from service.cli.replay import replay
+from service.cli.schedules import schedules
 
 EPILOG = """\b
 First steps:
@@ -21,7 +27,8 @@ First steps:
   eventbus publish vm.created '{"vm_id": "1"}'      publish, from another terminal
   eventbus listen 'vm.*'                            watch events as they come
 
-Exit codes: 0 done, 1 failed or refused, 2 usage or configuration, 3 Redis can't be reached."""
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 nothing fits, 4 refused until you say so,
+5 Redis can't be reached."""
 
 
 class _Commands(click.Group):
@@ -43,5 +50,7 @@ def main() -> None:
     """Publish a typed event once; every integration that cares acts on it, in order, once in effect."""
 
 
-for command in (worker, gateway, publish, listen, topics, integrations, config, demo):
+for command in (worker, gateway, publish, listen, topics, integrations, schedules, config, doctor, demo):
+    main.add_command(command)
+for command in (dead, groups, replay, audit):
     main.add_command(command)

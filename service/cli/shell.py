@@ -1,9 +1,11 @@
 """What every command does the same way: find the settings, run asynchronous work, and turn errors into exit codes.
 
 0  done
-1  failed or refused: the event, the notification, a component that is not healthy
+1  failed: the event, the notification, a component that is not healthy, books that have gaps
 2  usage or configuration: nothing was done
-3  Redis can't be reached
+3  nothing fits: no such dead letter, no such group
+4  refused until you say so: a backlog would be thrown away
+5  Redis can't be reached
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from service.wiring import read_settings
 
 FAILED = 1
 USAGE = 2
-UNREACHABLE = 3
+NOTHING = 3
+REFUSED = 4
+UNREACHABLE = 5
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

@@ -110,6 +110,6 @@ async def test_a_disabled_schedule_hands_over_nothing(bus: EventBus) -> None:
     ],
 )
 def test_a_schedule_that_can_not_work_is_refused_when_it_is_read(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  what it says is looked at below
+    with pytest.raises(ValueError) as caught:
         schedule(**given)
     assert said in str(caught.value)

@@ -175,7 +175,7 @@ end
 -- The sequence number of the last event a group was given, counting what was deleted before it.
 local function number_of(id)
   local entry = redis.call('XREVRANGE', LOG, id, '-', 'COUNT', 1)[1]
-  if entry then return tonumber(entry[2][6]) end
+  if entry then return tonumber(entry[2][6] or 0) or 0 end
   local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
   if first then return first[2][6] - 1 end
   return tonumber(redis.call('GET', SEQUENCE) or 0)
@@ -185,7 +185,7 @@ end
 local function unread(last_delivered)
   local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
   if not last or last[1] == last_delivered then return 0 end
-  return last[2][6] - number_of(last_delivered)
+  return (tonumber(last[2][6] or 0) or 0) - number_of(last_delivered)
 end
 
 -- Append a copy for this group alone: all others skip it.

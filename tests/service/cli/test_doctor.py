@@ -87,7 +87,7 @@ def test_an_unsafe_server_is_exit_code_1_with_every_reason_and_the_commands_that
 
 def test_a_redis_that_is_away_ends_as_with_every_command() -> None:
     done = doctor("--url", "redis://127.0.0.1:1/0")
-    assert done.exit_code == 3
+    assert done.exit_code == 5
     assert "can't reach Redis at redis://127.0.0.1:1/0" in done.stderr
 
 
