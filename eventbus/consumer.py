@@ -129,6 +129,7 @@ class Consumer:
         """The whole group has to wait that long: nothing more is begun, what waits here goes back."""
         self._paused_until = max(self._paused_until, perf_counter() + seconds)
         self._bell.set()
+        self._room.set()
 
     async def stop(self, grace: timedelta) -> None:
         """Take no more; hand back what has not begun; let handlers finish for `grace`, then cancel them and hand back.

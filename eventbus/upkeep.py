@@ -109,16 +109,19 @@ class Upkeep:
             await self._announcer.dead(subscription.group)
 
     async def _sweep_group(self, group: str, poison_limit: int) -> None:
-        """In steps of 100 a dead consumer, so that no script is long."""
-        back = buried = 1
-        while back or buried:
+        """In small steps, so that no script is long."""
+        taken_back = dead = 0
+        while True:
             failpoint("upkeep.before_sweep")
-            back, _, buried = await self._shard.sweep(group, poison_limit=poison_limit, awake=self._consumers())
+            back, reaped, buried = await self._shard.sweep(group, poison_limit=poison_limit, awake=self._consumers())
             failpoint("upkeep.after_sweep")
-            if back:
-                _log.warning("took over from a dead worker", group=group, deliveries=back)
-            if buried:
-                _log.error("dead letters: their process died", group=group, count=buried)
+            taken_back, dead = taken_back + back, dead + buried
+            if not (back or reaped or buried):
+                break
+        if taken_back:
+            _log.warning("took over from a dead worker", group=group, deliveries=taken_back)
+        if dead:
+            _log.error("dead letters: their process died", group=group, count=dead)
 
     async def _trim(self) -> None:
         forgotten = TRIM_BATCH

@@ -6,6 +6,9 @@ client still follows MOVED and ASK, with which a node says that it did nothing.
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,38 @@ MAX_CONNECTIONS = 64
 
 _memory: dict[str, fakeredis.FakeServer] = {}
 
-_AsyncSentinel: Any = redis.asyncio.sentinel.Sentinel  # untyped, as the next two
-_Sentinel: Any = redis.sentinel.Sentinel
-_Node: Any = redis.cluster.ClusterNode
+_Node: Any = redis.cluster.ClusterNode  # untyped
 
 AsyncRedis = redis.asyncio.Redis | redis.asyncio.cluster.RedisCluster
 SyncRedis = redis.Redis | redis.cluster.RedisCluster
+
+
+class _AsyncSentinel(redis.asyncio.sentinel.Sentinel):
+    """Asks for the master one at a time.
+
+    redis-py puts the Sentinel that answered in front by swapping two places of its list; two that swap at once leave
+    one Sentinel there twice and another one not at all.
+    """
+
+    def __init__(self, sentinels: Sequence[tuple[str, int]], **options: Any) -> None:
+        super().__init__(sentinels, **options)  # type: ignore[no-untyped-call]
+        self._asking = asyncio.Lock()
+
+    async def discover_master(self, service_name: str) -> Any:
+        async with self._asking:
+            return await super().discover_master(service_name)
+
+
+class _Sentinel(redis.sentinel.Sentinel):
+    """`_AsyncSentinel` for threads."""
+
+    def __init__(self, sentinels: Sequence[tuple[str, int]], **options: Any) -> None:
+        super().__init__(sentinels, **options)  # type: ignore[no-untyped-call]
+        self._asking = threading.Lock()
+
+    def discover_master(self, service_name: str) -> Any:
+        with self._asking:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
 
 
 def _options(address: Address, answer: float, connect: float) -> dict[str, Any]:
@@ -72,7 +101,7 @@ def asynchronous(address: Address, socket: Path | None = None) -> AsyncRedis:
             return redis.asyncio.cluster.RedisCluster(startup_nodes=nodes, **{**common, **_checked(address)})
         if address.kind == "sentinel":
             options, own = _split(address)
-            sentinel = _AsyncSentinel(address.hosts, sentinel_kwargs={**own, "retry": retry})
+            sentinel: Any = _AsyncSentinel(address.hosts, sentinel_kwargs={**own, "retry": retry})
             client: redis.asyncio.Redis = sentinel.master_for(address.master, **{**common, **options})
         else:
             client = redis.asyncio.Redis.from_url(address.url, **common)
@@ -109,7 +138,7 @@ def synchronous(address: Address, socket: Path | None, timeout: float) -> SyncRe
             return redis.cluster.RedisCluster(startup_nodes=nodes, **{**common, **_checked(address)})
         if address.kind == "sentinel":
             options, own = _split(address)
-            sentinel = _Sentinel(address.hosts, sentinel_kwargs={**own, "retry": retry})
+            sentinel: Any = _Sentinel(address.hosts, sentinel_kwargs={**own, "retry": retry})
             client: redis.Redis = sentinel.master_for(address.master, **{**common, **options})
         else:
             client = redis.Redis.from_url(address.url, **common)
