@@ -124,7 +124,7 @@ class EventBus:
         bus = cls(connection, **options)
         try:
             if bus._spool is not None:
-                await bus._publisher.spool(bus._spool, bus._confirm[bus._durability])
+                await bus._publisher.spool(bus._spool / bus._shard.keys.namespace, bus._confirm[bus._durability])
             yield bus
         finally:
             await bus.close()

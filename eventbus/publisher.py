@@ -260,11 +260,17 @@ class Publisher:
         if not any([one.due_ms for one in letters]):  # noqa: C419  a generator costs more than the list
             return await self._shard.publish(letters, confirm)
         stored: list[Stored] = []
-        for is_later, some in groupby(letters, key=lambda one: one.due_ms > 0):
-            if is_later:
-                stored += [await self._shard.schedule(one, confirm) for one in some]
-            else:
-                stored += await self._shard.publish(list(some), confirm)
+        try:
+            for is_later, some in groupby(letters, key=lambda one: one.due_ms > 0):
+                if is_later:
+                    for one in some:
+                        stored.append(await self._shard.schedule(one, confirm))
+                else:
+                    stored += await self._shard.publish(list(some), confirm)
+        except Unavailable as error:
+            if stored:  # in part, then: not one of them is surely not stored
+                raise OutcomeUnknown(str(error)) from error
+            raise
         return stored
 
     async def _insist(self, call: Callable[[], Awaitable[T]], deadline: float, *, unsure: bool) -> T:

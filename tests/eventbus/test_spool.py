@@ -550,10 +550,10 @@ def test_a_file_that_may_not_grow_keeps_nothing_half(root: Path, spool: Spool) -
         kept = fill(spool)
         (file,) = segments(spool)
         assert contents(file.read_bytes()) == kept
-        spool.append(letters(5000, 5010))  # goes to a file of its own
+        spool.append(more := [letter(n, b"x" * 700) for n in range(5000, 5050)])  # it goes to a file of its own
 
     with reopened(crashed(root)) as after:
-        assert drain(after) == [*kept, *letters(5000, 5010)]
+        assert drain(after) == [*kept, *more]
         assert (after.torn_bytes, after.damaged_bytes) == (0, 0)
 
 
