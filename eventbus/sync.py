@@ -48,7 +48,9 @@ class SyncPublisher:
         self._connection = SyncConnection(url, timeout=self._timeout)
         self._keys = ShardKeys(namespace)
         self._confirm = Confirm(durability, replicas, timeout * 0.6)
-        self._spooling = SyncSpooling(self._send, spool / namespace, seconds=self._timeout) if spool is not None else None
+        self._spooling: SyncSpooling | None = None
+        if spool is not None:
+            self._spooling = SyncSpooling(self._send, spool / namespace, seconds=self._timeout)
 
     def __enter__(self) -> Self:
         return self

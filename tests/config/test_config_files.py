@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from eventbus.event import Event
 from integrations.base import Delivery, DeliveryResult, Health, Integration, Manifest
 from registry.discovery import ENTRY_POINT_GROUP, RESERVED_KEYS, Adapter, discover
+from registry.sections import Schedule
 from registry.settings import ConfigError, Redis, Settings, default_settings, load
+from service.schedules import occurrences
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
@@ -108,14 +112,15 @@ def test_default_yaml_says_the_defaults(adapters: dict[str, Adapter]) -> None:
 def test_default_yaml_leaves_no_setting_out(adapters: dict[str, Adapter]) -> None:
     text = (CONFIG / "default.yaml").read_text(encoding="utf-8")
     keys = file_keys(yaml.safe_load(text.replace("#: ", "")))
-    integrations = keys.pop("integrations")
+    integrations, schedules = keys.pop("integrations"), keys.pop("schedules")
     expected = model_keys(Settings)
-    del expected["integrations"]
+    del expected["integrations"], expected["schedules"]
     expected["events"]["redis"] = model_keys(Redis)
     assert keys == expected
     log = adapters["log"].integration
     assert log is not None
     assert integrations == {"log": dict.fromkeys(RESERVED_KEYS | log.manifest.config.model_fields.keys())}
+    assert schedules["example"].keys() == Schedule.model_fields.keys()
 
 
 def test_the_lines_that_default_yaml_has_switched_off_are_defaults_too(
@@ -124,9 +129,11 @@ def test_the_lines_that_default_yaml_has_switched_off_are_defaults_too(
     text = (CONFIG / "default.yaml").read_text(encoding="utf-8")
     switched = tmp_path / "switched.yaml"
     switched.write_text(re.sub(r"^  url: .*\n", "", text, flags=re.MULTILINE).replace("#: ", ""), encoding="utf-8")
-    events = load(switched, adapters, {}).events
-    assert events.redis == Redis()
-    assert events.url.get_secret_value() == "redis://localhost:6379/0"
+    settings = load(switched, adapters, {})
+    assert settings.events.redis == Redis()
+    assert settings.events.url.get_secret_value() == "redis://localhost:6379/0"
+    schedule = settings.schedules["example"]
+    assert schedule == Schedule(cron=schedule.cron, topic=schedule.topic)
 
 
 def test_example_yaml_shows_every_adapter_we_ship(adapters: dict[str, Adapter]) -> None:
@@ -136,6 +143,18 @@ def test_example_yaml_shows_every_adapter_we_ship(adapters: dict[str, Adapter]) 
     webhook = settings.integrations["webhook"].config
     assert webhook is not None
     assert [endpoint["name"] for endpoint in webhook.model_dump()["endpoints"]] == ["billing", "warehouse"]
+
+
+def test_example_yaml_publishes_every_quarter_of_an_hour(adapters: dict[str, Adapter]) -> None:
+    (schedule,) = load(CONFIG / "example.yaml", adapters, SECRETS).schedules.values()
+    noon = datetime(2026, 1, 12, 12, tzinfo=UTC)
+    assert [time.minute for time in islice(occurrences(schedule, noon), 4)] == [15, 30, 45, 0]
+
+
+def test_production_yaml_keeps_events_on_disk_and_accepts_nothing_unsafe(adapters: dict[str, Adapter]) -> None:
+    events = load(CONFIG / "production.yaml", adapters, {**SECRETS, "EVENTBUS_SPOOL": "/srv/spool"}).events
+    assert events.spool == Path("/srv/spool")
+    assert events.accept_unsafe == ()
 
 
 def test_production_yaml_takes_its_secrets_from_the_environment(adapters: dict[str, Adapter]) -> None:

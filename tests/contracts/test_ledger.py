@@ -34,7 +34,7 @@ class Desk:
         self.ledger = Ledger(connection, self.keys, keep=KEEP)
 
     async def publish(self) -> None:
-        await self.shard.declare("g", [">"], from_now=False)
+        await self.shard.declare("g", [">"], behind="0")
         await self.shard.publish([Letter("vm.created", "k", "id", "once", "print", 60_000, b"wire")])
 
     async def take(self, consumer: str) -> tuple[Taken, Attempt]:

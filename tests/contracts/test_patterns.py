@@ -83,7 +83,7 @@ async def select(url: str, patterns: Sequence[str], topics: Sequence[str]) -> li
     """For each topic whether take.lua gives it to a group of these patterns."""
     connection = await Connection.open(url)
     shard = Shard(connection, ShardKeys(f"patterns-{next(_numbers)}"))
-    await shard.declare("g", patterns, from_now=False)
+    await shard.declare("g", patterns, behind="0")
     stored = await shard.publish([Letter(t, None, str(n), str(n), str(n), 60_000, b"") for n, t in enumerate(topics)])
     batch = await shard.take("g", "a", len(topics), lease=timedelta(minutes=1), suspects=False, ordered=True)
     await connection.close()

@@ -17,6 +17,24 @@ def test_the_longest_wait_doubles_up_to_the_bound(attempt: int, seconds: int) ->
     assert Backoff().delay(attempt, chance=0) == seconds * SECOND / 2
 
 
+@pytest.mark.parametrize(
+    ("base", "most", "attempt", "longest"),
+    [
+        (timedelta(minutes=2), timedelta(hours=1), 41, timedelta(hours=1)),
+        (timedelta(minutes=2), timedelta(hours=1), 10_000, timedelta(hours=1)),
+        (timedelta(days=1), timedelta.max, 10_000, timedelta.max),
+        (timedelta(), timedelta(hours=1), 10_000, timedelta()),
+        (timedelta(hours=2), timedelta(hours=1), 1, timedelta(hours=1)),
+        (timedelta(hours=2), timedelta(), 10_000, timedelta()),
+    ],
+    ids=["minutes", "minutes, ten thousand times", "without a bound", "no base", "base above the bound", "no wait"],
+)
+def test_no_base_and_no_number_of_attempts_is_too_much(
+    base: timedelta, most: timedelta, attempt: int, longest: timedelta
+) -> None:
+    assert longest / 2 <= Backoff(base, most).delay(attempt) <= longest
+
+
 def test_the_jitter_lies_in_the_upper_half() -> None:
     waits = {Backoff(base=SECOND).delay(1) for _ in range(200)}
 

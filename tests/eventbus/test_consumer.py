@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -24,6 +25,14 @@ from tests.proxy import Proxy
 
 SOON = Backoff(base=timedelta(milliseconds=10))
 SHORT = timedelta(seconds=0.5)
+
+
+NO_UTF8 = os.fsdecode(b"\xff.txt")  # a file name as `open` has it in its errors: UTF-8 can't write it
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError("a fault in the text of a fault")
 
 
 class Outcomes(Observer):
@@ -90,12 +99,17 @@ class Flaky:
         (ValueError("wrong"), [1, 2]),
         (TimeoutError(), [1, 2]),
         (asyncio.CancelledError("its own"), [1, 2]),
+        (FileNotFoundError(NO_UTF8), [1, 2]),
+        (Wordless(), [1, 2]),
         (TryLater("limit"), [1, 2]),
         (TryLater("limit", after=timedelta(milliseconds=10)), [1, 2]),
         (TryLater("limit", after=timedelta(milliseconds=10), counts=False), [1, 1]),
         (TryLater("limit", after=timedelta(milliseconds=10), counts=False, pause=True), [1, 1]),
     ],
-    ids=["exception", "timeout", "cancelled", "later", "later, after", "later, uncounted", "later, paused"],
+    ids=[
+        *("exception", "timeout", "cancelled", "no text", "wordless"),
+        *("later", "later, after", "later, uncounted", "later, paused"),
+    ],
 )
 async def test_what_is_not_done_is_tried_again(bus: EventBus, error: BaseException, attempts: list[int]) -> None:
     handler = Flaky(error)
@@ -116,8 +130,11 @@ async def test_what_is_not_done_is_tried_again(bus: EventBus, error: BaseExcepti
         (TryLater("limit"), "exhausted", "limit"),
         (Refused("no such channel"), "rejected", "no such channel"),
         (ValueError("x" * 5000), "exhausted", "ValueError: " + "x" * 988),
+        (FileNotFoundError(NO_UTF8), "exhausted", r"FileNotFoundError: \udcff.txt"),
+        (Refused(NO_UTF8), "rejected", r"\udcff.txt"),
+        (Wordless(), "exhausted", "Wordless: (it can't be shown)"),
     ],
-    ids=["exception", "timeout", "cancelled", "later", "refused", "long text"],
+    ids=["exception", "timeout", "cancelled", "later", "refused", "long text", "no text", "refused, no text", "wordless"],
 )
 async def test_the_last_attempt_decides_the_dead_letters_reason(
     bus: EventBus, error: BaseException, reason: str, text: str
@@ -206,6 +223,40 @@ async def test_a_plain_function_that_raises_is_tried_again(bus: EventBus) -> Non
     await bus.run_until_idle(timeout=timedelta(seconds=5))
 
     assert calls == [1, 2]
+
+
+async def test_a_plain_function_that_raises_stop_iteration_fails_like_any_other(bus: EventBus) -> None:
+    @bus.on("custom.n", group="g", options=Options(max_attempts=2, backoff=SOON))
+    def handle(event: Event[Any]) -> None:
+        next(iter(event.data["found"]))
+
+    await bus.publish("custom.n", {"found": []})
+
+    (dead,) = await dead_of(bus)
+
+    assert (dead.reason, dead.attempts) == ("exhausted", 2)
+    assert dead.error == "RuntimeError: the handler raised StopIteration: "
+
+
+async def test_slow_plain_functions_of_one_group_hold_up_no_other(bus: EventBus) -> None:
+    gate = threading.Event()
+    seen: list[int] = []
+    try:
+
+        @bus.on("custom.n", group="slow")
+        def slow(event: Event[Any]) -> None:
+            gate.wait(20)
+
+        @bus.on("custom.n", group="fast")
+        def fast(event: Event[Any]) -> None:
+            seen.append(event.data["n"])
+
+        await bus.publish_many(Event(topic="custom.n", data={"n": n}) for n in range(100))
+        async with running(bus):
+            await wait_until(lambda: len(seen) == 100, "the fast group is served", seconds=5)
+            gate.set()
+    finally:
+        gate.set()
 
 
 async def test_dead_letters_of_quiet_topics_are_not_announced(bus: EventBus) -> None:
@@ -507,6 +558,45 @@ async def test_a_group_somebody_deleted_is_declared_again(bus: EventBus, namespa
     assert await bus.groups() == {"g": ["custom.n"]}
 
 
+async def test_what_ran_while_its_group_was_deleted_does_not_end_what_runs_since(
+    url: str, namespace: str, outcomes: Outcomes
+) -> None:
+    """The group is new and so is its delivery: the old run of the same event must not let its lane go on."""
+    gates = [asyncio.Event() for _ in range(3)]
+    began: list[int] = []
+
+    async def handle(event: Event[Any]) -> None:
+        gate = gates[len(began)]
+        began.append(event.data["n"])
+        await gate.wait()
+
+    async with EventBus.open(url, namespace=namespace, observer=outcomes) as bus:
+        await bus.subscribe("custom.n", handle, group="g")
+        keys = ShardKeys(namespace)
+        events = [Event(topic="custom.n", data={"n": n}, key="lane") for n in range(2)]
+        await bus.publish_many(events)
+        async with running(bus):
+            await wait_until(lambda: began == [0], "the first is in hand")
+            await bus._connection.do("XGROUP", "DESTROY", keys.log, "g")
+            await bus._connection.do("PUBLISH", keys.bell, "g")
+            await wait_until(lambda: began == [0, 0], "the new group has it in hand")
+
+            gates[0].set()
+            await wait_until(lambda: outcomes.seen == ["done"], "the old run ends")
+            await wait_until(lambda: outcomes.fences or len(began) > 2, "it is told that it is no longer the owner")
+            assert (outcomes.fences, began) == (1, [0, 0])
+
+            gates[1].set()
+            await wait_until(lambda: began == [0, 0, 1], "the next of the lane begins after the new run")
+            gates[2].set()
+            await bus.run_until_idle(timeout=timedelta(seconds=5))
+        backlog = await bus.backlog("g")
+
+    assert outcomes.fences == 1
+    assert backlog is not None
+    assert backlog.is_empty
+
+
 async def test_a_killed_redis_comes_back_and_the_work_goes_on(own_admin: Connection) -> None:
     seen: set[int] = set()
 
@@ -547,7 +637,7 @@ async def test_giving_up_order_leaves_nobody_waiting(bus: EventBus) -> None:
     await bus.publish_many(VmCreated(vm_id="1", vm_name=str(n)) for n in range(3))
     shard = bus._shard
     batch = await shard.take("g", "gone", 10, lease=timedelta(seconds=9), suspects=False, ordered=True)
-    await shard.beat("gone", timedelta())
+    await shard.beat(["gone"], timedelta())
     seen: list[str | None] = []
 
     async def handle(event: Event[VmCreated]) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from eventbus import Event, EventBus, Payload, Unavailable, catalog
-from eventbus.live import QUEUE
+from eventbus.live import PAGE, QUEUE
 from eventbus.redis.connection import Connection
+from eventbus.redis.history import History
 from eventbus.redis.keys import ShardKeys
+from eventbus.redis.shard import Shard
 from tests.conftest import wait_until
 from tests.proxy import Proxy
 
@@ -37,7 +40,7 @@ def from_the_future() -> Iterator[type[Payload]]:
 
 
 async def test_a_gap_of_a_broken_line_is_filled_from_the_log(proxy: Proxy, redis_url: str, namespace: str) -> None:
-    channel = ShardKeys(namespace).live
+    channel = ShardKeys(namespace).bell
     admin = await Connection.open(redis_url)
 
     async def is_listening() -> bool:
@@ -74,6 +77,28 @@ class _Closing:
 
     async def aclose(self) -> None:
         await self._connection.close()
+
+
+async def test_more_than_a_page_is_heard_in_order_and_nothing_from_before(bus: EventBus) -> None:
+    await bus.publish("custom.n", {"n": -1})
+    async with bus.listen("custom.n") as events:
+        await bus.publish_many(Event(topic="custom.n", data={"n": n}) for n in range(2 * PAGE + 5))
+
+        assert await next_numbers(events, 2 * PAGE + 5) == list(range(2 * PAGE + 5))
+
+
+async def test_a_copy_for_one_group_is_not_heard_by_all(bus: EventBus, url: str, namespace: str) -> None:
+    connection = await Connection.open(url)
+    history, shard = History(connection, ShardKeys(namespace)), Shard(connection, ShardKeys(namespace))
+    await shard.declare("g", ["custom.n"], behind="0")
+    async with contextlib.aclosing(_Closing(connection)), bus.listen("custom.n") as events:
+        await bus.publish("custom.n", {"n": 1})
+        batch = await shard.take("g", "a", 1, lease=timedelta(minutes=1), suspects=False, ordered=True)
+        await shard.settle("g", "a", [(one.entry_id, one.fence, one.key) for one in batch.taken])
+        assert (await history.replay("g", ("custom.n",), "token", 1, "-", "+")).copied == 1
+        await bus.publish("custom.n", {"n": 2})
+
+        assert await next_numbers(events, 2) == [1, 2]
 
 
 async def test_who_does_not_keep_up_loses_the_oldest_and_is_told_how_many(bus: EventBus) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -212,3 +212,56 @@ async def test_closing_sends_what_is_under_way(redis_url: str, namespace: str) -
         await asyncio.sleep(0)
 
     assert (await under_way).status == "stored"
+
+
+# -- later -------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_for_later_is_scheduled_once(bus: EventBus) -> None:
+    hour = timedelta(hours=1)
+    first = await bus.publish("custom.n", {"n": 1}, idempotency_key="k", delay=hour)
+    again = await bus.publish("custom.n", {"n": 1}, idempotency_key="k", at=datetime.now(UTC) + hour)
+    at_once = await bus.publish("custom.n", {"n": 1}, idempotency_key="k")
+
+    assert (first.status, first.sequence, first.entry_id) == ("scheduled", 0, "~")
+    for receipt in (again, at_once):
+        assert (receipt.status, receipt.event_id, receipt.entry_id) == ("duplicate", first.event_id, "~")
+    with pytest.raises(Conflict):
+        await bus.publish("custom.n", {"n": 2}, idempotency_key="k", delay=hour)
+    assert (await bus.publish(numbered(3))).sequence == 1
+
+
+async def test_an_event_for_later_whose_answer_is_lost_is_scheduled_once(far: EventBus, proxy: Proxy) -> None:
+    proxy.lose_reply(b"EVALSHA", 2)
+    await far.publish("custom.n", delay=timedelta(hours=1))  # its script is known to Redis from here on
+
+    receipt = await far.publish("custom.n", idempotency_key="k", delay=timedelta(hours=1))
+
+    assert receipt.status == "duplicate"
+
+
+async def test_a_time_has_a_zone_and_is_given_once(bus: EventBus) -> None:
+    with pytest.raises(TypeError, match="time zone"):
+        await bus.publish("custom.n", at=datetime(2030, 1, 1))  # noqa: DTZ001
+    with pytest.raises(TypeError, match="not both"):
+        await bus.publish("custom.n", at=datetime.now(UTC), delay=timedelta(1))
+
+
+async def test_a_script_may_publish_for_later_too(url: str, namespace: str) -> None:
+    with SyncPublisher(url, namespace=namespace) as script:
+        first = await asyncio.to_thread(script.publish, "custom.n", delay=timedelta(hours=1), idempotency_key="k")
+        again = await asyncio.to_thread(script.publish, "custom.n", delay=timedelta(hours=1), idempotency_key="k")
+
+    assert (first.status, again.status, again.event_id) == ("scheduled", "duplicate", first.event_id)
+
+
+async def test_part_of_what_was_published_is_said_to_be_stored(own_admin: Connection) -> None:
+    """Each 200 events are one step: what failed says how many were stored before it."""
+    url = own_admin.address.url
+    async with EventBus.open(url) as bus:
+        await bus.publish("custom.first")
+        used = int((await own_admin.do("INFO", "memory"))["used_memory"])
+        await own_admin.do("CONFIG", "SET", "maxmemory", used + 3_000_000)
+        big = "x" * 100_000
+        with pytest.raises(Full, match=r"[1-9][\d,]* of 400 events are stored, then: .*no memory"):
+            await bus.publish_many(Event(topic="custom.n", data={"n": n, "text": big}) for n in range(400))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from datetime import timedelta
@@ -69,6 +70,41 @@ async def test_a_coroutine_that_a_plain_function_returns_is_awaited() -> None:
     await of(lambda event: later(event)).call(1)
 
     assert seen == [1]
+
+
+async def test_a_plain_function_that_raises_stop_iteration_ends_with_an_error() -> None:
+    """A future can't carry it: who waits for the thread would wait for ever."""
+
+    def first(event: Any) -> Any:
+        return next(iter(event))
+
+    async with asyncio.timeout(5):
+        with pytest.raises(RuntimeError, match="the handler raised StopIteration: "):
+            await of(first).call([])
+
+
+async def test_plain_functions_of_one_subscription_have_threads_of_their_own() -> None:
+    """As many as may run at a time: the loop's own pool is small, and shared by everybody."""
+    gate = threading.Event()
+    slow, fast = of(lambda event: gate.wait(), group="slow"), of(lambda event: event, group="fast")
+    blocked = asyncio.gather(*(slow.call(None) for _ in range(Options().concurrency)))
+    await asyncio.sleep(0)  # they have begun
+    try:
+        async with asyncio.timeout(5):
+            await fast.call(None)
+    finally:
+        gate.set()
+        await blocked
+
+
+@pytest.mark.parametrize("handler", [lambda event: None, functools.partial(print)])
+def test_a_time_limit_that_nothing_could_keep_is_refused(handler: Any) -> None:
+    options = Options(timeout=timedelta(seconds=1))
+
+    with pytest.raises(Misconfigured, match="timeout: a plain function can't be interrupted"):
+        Subscription.of("vm.*", handler, "billing", options)
+    assert Subscription.of("vm.*", one, "billing", options).is_async
+    assert Subscription.of("vm.*", Handling(), "billing", options).is_async
 
 
 @pytest.mark.parametrize("option", ["concurrency", "max_attempts", "poison_limit"])

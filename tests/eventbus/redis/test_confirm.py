@@ -125,6 +125,9 @@ async def test_a_server_that_stops_syncing_every_write_is_noticed(everysec: Node
         with pytest.raises(OutcomeUnknown, match="its appendfsync is no longer always"):
             await connection.run_confirmed(*publishing(2), Confirm("aof", timeout=SOON))
 
+        everysec.ask("CONFIG", "SET", "appendfsync", "everysec")
+        assert status(await connection.run_confirmed(*publishing(2), Confirm("aof"))) == b"duplicate"
+
 
 # -- replicas --------------------------------------------------------------------------------------------------------
 

@@ -1,207 +1,105 @@
-"""Addresses, and Redis' errors as a real client on a real socket meets them, turned into ours."""
+"""What a connection does after an error, and what it never does: repeat."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from redis import exceptions
 
-from eventbus import EventBus, EventBusError, Full, Misconfigured, OutcomeUnknown, SyncPublisher, Unavailable
-from eventbus.redis.connection import Connection, SyncConnection, parse, translate
+from eventbus import OutcomeUnknown, Unavailable
+from eventbus.catalog import catalog
+from eventbus.publisher import letter
+from eventbus.redis.connection import Connection, SyncConnection
+from eventbus.redis.keys import ShardKeys
+from eventbus.redis.scripts import Arg
+from eventbus.redis.shard import publish_call
+from tests.proxy import Proxy, open_proxy
+from tests.servers import BINARIES, Node, node, running, wait_for
 
-SECRET = "hunter2"
+NEWEST = BINARIES[max(BINARIES)]
+SHARD = ShardKeys("connection")
 
-Answering = Callable[[bytes], Awaitable[str]]
+
+def publishing(number: int) -> tuple[str, list[str], list[Arg]]:
+    sent = letter(catalog.event("custom.n", {"n": number}, idempotency_key=f"n-{number}"), timedelta(hours=1))
+    return "publish", *publish_call(SHARD, [sent])
 
 
 @pytest.fixture
-async def answering() -> AsyncIterator[Answering]:
-    """Makes a server that says hello as Redis does and answers every other command with one line of RESP."""
-    async with AsyncExitStack() as stack:
-
-        async def make(line: bytes) -> str:
-            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                while request := await reader.read(65536):
-                    if not line:
-                        break  # hang up
-                    for _ in range(len(re.findall(rb"\*\d+\r\n", request))):
-                        writer.write(b"+OK\r\n" if b"SETINFO" in request else line + b"\r\n")
-                writer.close()
-
-            server = await stack.enter_async_context(await asyncio.start_server(answer, "127.0.0.1", 0))
-            return f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-
-        yield make
+def alone(tmp_path: Path) -> Iterator[tuple[Node, Path]]:
+    """A cluster of one node, and its socket."""
+    socket = tmp_path / "redis.sock"
+    one = node(NEWEST, tmp_path / "one", "--unixsocket", str(socket), "--cluster-enabled", "yes")
+    with running(one):
+        one.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_for(lambda: one.ask("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is up")
+        yield one, socket
 
 
-async def error_at(url: str) -> EventBusError:
-    connection = await Connection.open(url)
-    try:
-        with pytest.raises(EventBusError) as caught:
-            await connection.do("SET", "a", "b")
-    finally:
-        await connection.close()
-    return caught.value
+@contextlib.asynccontextmanager
+async def announced(alone: tuple[Node, Path]) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy that the cluster takes for its node, and the cluster's address."""
+    one, socket = alone
+    async with open_proxy(socket) as proxy:
+        port = int(proxy.url.rpartition(":")[2].partition("/")[0])
+        one.ask("CONFIG", "SET", "cluster-announce-port", port)
+        yield proxy, f"redis+cluster://127.0.0.1:{port}"
 
 
-# -- addresses -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "text"),
-    [
-        ("memory://", "memory://"),
-        ("memory://tests", "memory://tests"),
-        ("embedded://./data", "embedded://./data"),
-        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
-        (f"redis://:{SECRET}@localhost/1", "redis://localhost/1"),
-        (f"rediss://ada:{SECRET}@redis.example:6380/0", "rediss://redis.example:6380/0"),
-        (f"redis://ada:{SECRET}@[::1]:6379/0", "redis://[::1]:6379/0"),
-        (f"redis://localhost/0?password={SECRET}", "redis://localhost/0"),
-        (f"unix://:{SECRET}@/run/redis.sock?db=1", "unix:///run/redis.sock"),
-        (f"redis://ada:p@ss{SECRET}@localhost/0", "redis://localhost/0"),
-        (f"redis://ada:{SECRET}?@localhost/0", None),
-        (f"redis://ada:{SECRET}/@localhost/0", None),
-    ],
-)
-def test_an_address_is_shown_without_its_password(url: str, text: str | None) -> None:
-    try:
-        shown = parse(url).text
-    except Misconfigured as error:
-        assert text is None
-        shown = str(error)
-    else:
-        assert shown == text
-    assert SECRET not in shown
-
-
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("", "is not an address of the bus; use one of memory://"),
-        ("localhost:6379", "is not an address of the bus"),
-        ("amqp://localhost", "is not an address of the bus"),
-        (f"http://ada:{SECRET}@localhost", "is not an address of the bus"),
-        (f"{SECRET}", "is not an address of the bus"),
-        ("embedded://", "needs a directory"),
-        (f"redis://:{SECRET}@localhost:port/0", "the port is a number"),
-        (f"redis://:{SECRET}@localhost:99999/0", "the port is a number up to 65535"),
-        (f"redis://:{SECRET}@localhost/main", "the database is a number, such as /0"),
-    ],
-)
-def test_an_address_that_is_none_is_refused_with_what_to_write(url: str, says: str) -> None:
-    with pytest.raises(Misconfigured, match=re.escape(says)) as caught:
-        parse(url)
-
-    if "@" in url:
-        assert SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize("option", ["flavour=sweet", "socket_timeout=soon", f"credential={SECRET}"])
-async def test_an_option_that_redis_py_does_not_know_is_a_misconfiguration(option: str) -> None:
-    url = f"redis://localhost/0?{option}"
-
-    with pytest.raises(Misconfigured, match="redis://localhost/0: ") as caught:
-        await Connection.open(url)
-    assert SECRET not in str(caught.value)
-    with pytest.raises(Misconfigured, match="redis://localhost/0: "):
-        SyncConnection(url, timeout=1)
-
-
-async def test_a_named_memory_is_shared_and_a_nameless_one_is_not() -> None:
-    first, same, other = [await Connection.open(url) for url in ("memory://shared", "memory://shared", "memory://")]
-
-    await first.do("SET", "a", "1")
-
-    assert await same.do("GET", "a") == b"1"
-    assert await other.do("GET", "a") is None
-    for connection in (first, same, other):
+async def test_a_cluster_client_does_not_repeat_what_it_got_no_answer_to(alone: tuple[Node, Path]) -> None:
+    async with announced(alone) as (proxy, url):
+        connection = await Connection.open(url)
+        await connection.run(*publishing(1))
+        proxy.lose_reply(b"EVALSHA")
+        with pytest.raises(OutcomeUnknown, match="the connection to"):
+            await connection.run(*publishing(2))
         await connection.close()
 
-
-# -- what Redis says -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("line", "kind", "says"),
-    [
-        (b"-LOADING Redis is loading the dataset in memory", Unavailable, "loading the dataset"),
-        (b"-READONLY You can't write against a read only replica.", Unavailable, "read only replica"),
-        (b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL.", Unavailable, "BUSY Redis is busy"),
-        (b"-UNBLOCKED force unblock from blocking operation", Unavailable, "UNBLOCKED"),
-        (b"-NOGROUP No such key 'log' or consumer group 'slack'", Unavailable, "NOGROUP"),
-        (b"-TRYAGAIN Multiple keys request during rehashing of slot", Unavailable, "rehashing"),
-        (b"-CLUSTERDOWN The cluster is down", Unavailable, "cluster is down"),
-        (b"-MASTERDOWN Link with MASTER is down", Unavailable, "Link with MASTER is down"),
-        (b"-NOREPLICAS Not enough good replicas to write.", Unavailable, "NOREPLICAS"),
-        (b"-OOM command not allowed when used memory > 'maxmemory'.", Full, "has no memory left for new events"),
-        (b"-MISCONF Errors writing to the AOF file: No space left on device", Full, "No space left on device"),
-        (b"-NOAUTH Authentication required.", Misconfigured, "refuses our credentials: Authentication required"),
-        (b"-WRONGPASS invalid username-password pair", Misconfigured, "refuses our credentials"),
-        (b"-NOPERM this user has no permissions to run the 'set' command", Misconfigured, "refuses our credentials"),
-        (b"-WRONGTYPE Operation against a key holding the wrong kind of value", EventBusError, "in other use?"),
-        (b"", OutcomeUnknown, "the connection to"),
-    ],
-    ids=lambda value: value.split()[0].decode() if isinstance(value, bytes) and value else None,
-)
-async def test_each_error_of_redis_becomes_one_of_ours(
-    answering: Answering, line: bytes, kind: type[EventBusError], says: str
-) -> None:
-    url = await answering(line)
-
-    error = await error_at(url)
-
-    assert type(error) is kind
-    assert says in str(error)
-    assert url in str(error)
+        assert proxy.requests[b"EVALSHA"] == 1
+        assert alone[0].ask("XLEN", SHARD.log) == 2
 
 
-async def test_nothing_at_the_address_says_so_and_what_to_try() -> None:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        url = f"redis://127.0.0.1:{reserved.getsockname()[1]}/0"
+async def test_nor_does_the_synchronous_one(alone: tuple[Node, Path]) -> None:
+    async with announced(alone) as (proxy, url):
+        connection = SyncConnection(url, timeout=4)
+        await asyncio.to_thread(connection.run, *publishing(1))
+        proxy.lose_reply(b"EVALSHA")
+        with pytest.raises(OutcomeUnknown):
+            await asyncio.to_thread(connection.run, *publishing(2))
+        await asyncio.to_thread(connection.close)
 
-        error = await error_at(url)
-
-    assert type(error) is Unavailable  # surely not done: it never left
-    assert f"can't reach Redis at {url}" in str(error)
-    assert "redis-cli ping" in str(error)
-
-
-async def test_a_name_nobody_knows_is_surely_not_done() -> None:
-    assert type(await error_at("redis://no-such-host.invalid:6379/0")) is Unavailable
+        assert proxy.requests[b"EVALSHA"] == 1
+        assert alone[0].ask("XLEN", SHARD.log) == 2
 
 
-def test_a_connection_that_was_never_made_is_surely_not_done() -> None:
-    error = translate(exceptions.TimeoutError("Timeout connecting to server"), parse("redis://localhost/0"))
+async def test_a_demoted_server_is_left_at_once(tmp_path: Path) -> None:
+    """An address that leads to whoever is master, as a load balancer's does: old connections stay with the old one."""
+    sockets = [tmp_path / "old.sock", tmp_path / "new.sock"]
+    old, new = (node(NEWEST, tmp_path / one.stem, "--unixsocket", str(one)) for one in sockets)
+    with running(old, new):
+        async with open_proxy(sockets[0]) as proxy:
+            connection = await Connection.open(proxy.url)
+            same = SyncConnection(proxy.url, timeout=4)
+            await connection.do("SET", "a", "old")
+            await connection.run(*publishing(1))
+            await asyncio.to_thread(same.run, *publishing(2))
 
-    assert type(error) is Unavailable
+            old.ask("REPLICAOF", "127.0.0.1", new.port)
+            wait_for(lambda: old.role == "slave", "it is a replica")
+            proxy._socket_path = sockets[1]  # for new connections
 
+            with pytest.raises(Unavailable, match="read only replica"):
+                await connection.run(*publishing(3))
+            with pytest.raises(Unavailable, match="read only replica"):
+                await asyncio.to_thread(same.run, *publishing(4))
+            await connection.run(*publishing(3))
+            await connection.do("SET", "a", "new")
+            await asyncio.to_thread(same.run, *publishing(4))
+            await asyncio.to_thread(same.close)
+            await connection.close()
 
-@pytest.mark.parametrize(
-    "cause", [exceptions.TimeoutError("Timeout reading from localhost"), ConnectionResetError(), TimeoutError()]
-)
-def test_a_connection_that_broke_under_way_leaves_the_outcome_open(cause: BaseException) -> None:
-    assert type(translate(cause, parse("redis://localhost/0"))) is OutcomeUnknown
-
-
-async def test_no_password_is_in_any_text_on_the_way(
-    answering: Answering, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    url = (await answering(b"-WRONGPASS invalid username-password pair")).replace("redis://", f"redis://ada:{SECRET}@")
-
-    async with EventBus.open(url) as bus:
-        with pytest.raises(Misconfigured) as caught:
-            await bus.publish("custom.x")
-        shown = [bus.address, str(caught.value), repr(caught.value), repr(bus)]
-    with SyncPublisher(url) as script, pytest.raises(Misconfigured) as told:
-        await asyncio.to_thread(script.publish, "custom.x")
-    shown += [str(told.value), caplog.text, *capfd.readouterr()]
-
-    assert SECRET not in "".join(shown)
-    assert SECRET not in repr(parse(url))
+        assert new.ask("XLEN", SHARD.log) == 2
