@@ -229,7 +229,8 @@ class Publisher:
     def _failed(self, orders: list[_Order], error: Exception) -> None:
         """Tell those whose time is up; the others stay first in line."""
         now = asyncio.get_running_loop().time()
-        in_time = [o for o in orders if isinstance(error, Unavailable) and o.deadline > now + SHORTEST_SECONDS]
+        passes = isinstance(error, Unavailable) and not any(isinstance(one, Full) for one in (error, error.__cause__))
+        in_time = [order for order in orders if passes and order.deadline > now + SHORTEST_SECONDS]
         for order in orders:
             if order in in_time:
                 order.unsure = order.unsure or isinstance(error, OutcomeUnknown)

@@ -6,8 +6,10 @@ between threads.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -82,7 +84,27 @@ class SyncPublisher:
         return receipt(sent, persist([sent])[0], self._confirm.level)
 
     def _send(self, letters: Sequence[Letter]) -> list[Stored]:
-        return [self._insist(one) for one in letters]
+        return [self._in_time(one) for one in letters]
+
+    def _in_time(self, sent: Letter) -> Stored:
+        """`_insist`, given up after the time-out.
+
+        In a thread: redis-py bounds each answer, but connecting takes several, and finding a host any time. What is
+        given up ends by itself; a connection it made is there for the next call.
+        """
+        answer: Future[Stored] = Future()
+
+        def insist() -> None:
+            try:
+                answer.set_result(self._insist(sent))
+            except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+                answer.set_exception(error)
+
+        threading.Thread(target=insist, name="publish", daemon=True).start()
+        try:
+            return answer.result(self._timeout)
+        except TimeoutError as error:
+            raise gave_up(error, self._timeout, unsure=True) from error
 
     def _insist(self, sent: Letter) -> Stored:
         deadline = time.monotonic() + self._timeout

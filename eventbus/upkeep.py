@@ -26,7 +26,7 @@ from eventbus.subscription import Subscription
 
 TRIM_SECONDS = 60.0
 AUDIT_SECONDS = 30.0
-TRIM_BATCH = 10_000
+TRIM_BATCH = 1_000
 PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 100
 

@@ -98,7 +98,7 @@ class History:
 
         Returns how many, or -1 when a declared group has no place in the log: then nothing is forgotten.
         """
-        keys = [self._keys.log, self._keys.groups, self._keys.sequence, self._keys.trimmed]
+        keys = [self._keys.log, self._keys.groups, self._keys.trimmed]
         return int(await self._connection.run("trim", keys, [_ms(retention), keep, most]))
 
     async def books(self, groups: Sequence[str]) -> Books:

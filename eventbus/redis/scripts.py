@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
 
+_OF_GROUPS = ("declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog", "redrive", "replay", "retire")
 _PRELUDES = {
-    **dict.fromkeys(("publish", "schedule"), "once"),
-    **dict.fromkeys(("declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog"), "common"),
-    **dict.fromkeys(("redrive", "replay", "retire"), "common"),
+    **dict.fromkeys(("publish", "schedule"), ("once",)),
+    **dict.fromkeys(("trim", "check"), ("numbers",)),
+    **dict.fromkeys(_OF_GROUPS, ("numbers", "common")),
 }
 
 Arg = str | bytes | int
@@ -28,9 +29,9 @@ class Script:
     def __init__(self, name: str, *, shebang: bool = True) -> None:
         folder = files("eventbus.redis") / "lua"
         first, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-        common = (folder / f"{_PRELUDES[name]}.lua").read_text() if name in _PRELUDES else ""
+        prelude = "".join((folder / f"{part}.lua").read_text() for part in _PRELUDES.get(name, ()))
         # fakeredis has a plain Lua interpreter, to which the flags line is a syntax error.
-        self.text = f"{first}\n{common}{body}" if shebang else f"{common}{body}"
+        self.text = f"{first}\n{prelude}{body}" if shebang else f"{prelude}{body}"
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -19,6 +19,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "gateway": sections.Gateway,
     "log": sections.Log,
     "retention": sections.Retention,
+    "schedules.<name>": sections.Schedule,
 }
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("integrations/*/README.md")]
 
@@ -45,6 +46,16 @@ def test_no_link_is_broken(document: Path) -> None:
     assert not missing, f"broken links: {missing}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_link_leads_to_a_heading_that_is_not_there(document: Path) -> None:
+    """`#some-heading`, of this page or of another."""
+    links = re.findall(r"\]\(((?!https?:)[^)#]*\.md)?#([^)]+)\)", document.read_text())
+
+    missing = [f"{file}#{place}" for file, place in links if place not in _headings(document, file)]
+
+    assert not missing, f"no such heading: {missing}"
+
+
 def test_every_guarantee_names_a_test_that_exists() -> None:
     """A promise that no test proves is not to be made."""
     text = (ROOT / "docs/guarantees.md").read_text()
@@ -55,6 +66,13 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
 
     assert len(rows) >= 20
     assert not missing, f"no such test: {missing}"
+
+
+def _headings(document: Path, file: str) -> set[str]:
+    """The names GitHub gives them: lower case, blanks as hyphens, no other sign."""
+    text = ((document.parent / file) if file else document).read_text()
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def _defines(file: Path, test: str) -> bool:

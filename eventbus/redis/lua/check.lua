@@ -5,13 +5,12 @@
 --          per group {name, has a place 0|1, start, done, dead, skipped, pending, number of the last one given: at least, at most}}
 -- The two differ only where somebody deleted the event that was given last.
 local LOG = KEYS[1]
-local function number(n) return tonumber(n or 0) or 0 end
-local seq, trimmed = number(redis.call('GET', KEYS[3])), number(redis.call('GET', KEYS[4]))
+local function counter(n) return tonumber(n or 0) or 0 end
+local seq, trimmed = counter(redis.call('GET', KEYS[3])), counter(redis.call('GET', KEYS[4]))
 local length, first, last, places, strangers = 0, 0, 0, {}, {}
 if redis.call('EXISTS', LOG) == 1 then
   length = redis.call('XLEN', LOG)
-  local ends = {redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1], redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]}
-  if ends[1] then first, last = number(ends[1][2][6]), number(ends[2][2][6]) end
+  first, last = (number_upto(LOG, '0') or -1) + 1, number_upto(LOG, '+') or 0
   for _, g in ipairs(redis.call('XINFO', 'GROUPS', LOG)) do
     local f = {}
     for i = 1, #g, 2 do f[g[i]] = g[i+1] end
@@ -25,14 +24,20 @@ for i, name in ipairs(ARGV) do
   local place, pending, least, most = places[name], 0, 0, 0
   if place then
     pending = place['pending']
-    local at = redis.call('XREVRANGE', LOG, place['last-delivered-id'], '-', 'COUNT', 1)[1]
-    least = at and number(at[2][6]) or math.min(trimmed, first > 0 and first - 1 or seq)
+    local upto, exact = number_upto(LOG, place['last-delivered-id'])
+    least = upto or seq
     most = least
-    if not at or at[1] ~= place['last-delivered-id'] then
-      local after = redis.call('XRANGE', LOG, '(' .. place['last-delivered-id'], '+', 'COUNT', 1)[1]
-      most = math.max(least, after and number(after[2][6]) - 1 or seq)
+    -- Where the event given last is gone, those between its neighbours may have been given too.
+    if upto and exact and exact ~= place['last-delivered-id'] then
+      most = seq
+      for _, e in ipairs(redis.call('XRANGE', LOG, '(' .. place['last-delivered-id'], '+', 'COUNT', FEW_STRANGERS)) do
+        if number(e) then
+          most = number(e) - 1
+          break
+        end
+      end
     end
   end
-  rows[i] = {name, place and 1 or 0, number(counts[1]), number(counts[2]), number(counts[3]), number(counts[4]), pending, least, most}
+  rows[i] = {name, place and 1 or 0, counter(counts[1]), counter(counts[2]), counter(counts[3]), counter(counts[4]), pending, least, most}
 end
 return {seq, trimmed, length, first, last, strangers, rows}

@@ -22,14 +22,6 @@ local function now()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- Ids are numbers: compared as text 10-0 would stand before 9-0.
-local function before(a, b)
-  local ams, aseq = string.match(a, '(%d+)-(%d+)')
-  local bms, bseq = string.match(b, '(%d+)-(%d+)')
-  ams, aseq, bms, bseq = tonumber(ams), tonumber(aseq), tonumber(bms), tonumber(bseq)
-  return ams < bms or (ams == bms and aseq < bseq)
-end
-
 -- id -> fence for those of the ids that the consumer owns
 local function owned(consumer, ids)
   local found = {}
@@ -127,13 +119,10 @@ local function claim(out, consumer, ids, suspect)
   for _, id in ipairs(ids) do call[#call+1] = id end
   call[#call+1] = 'RETRYCOUNT'
   call[#call+1] = fence
-  local tried = redis.call('HMGET', ATTEMPTS, unpack(ids))
-  local entries, at = redis.call(unpack(call)), 1
+  local tried, found = redis.call('HMGET', ATTEMPTS, unpack(ids)), {}
+  for _, e in ipairs(redis.call(unpack(call))) do found[e[1]] = e[2] end
   for i, id in ipairs(ids) do
-    local e = entries[at]
-    if e and e[1] == id then
-      hand(out, id, fence, (tried[i] or 0) + 1, suspect, e[2])
-      at = at + 1
+    if found[id] then hand(out, id, fence, (tried[i] or 0) + 1, suspect, found[id])
     else vanished(id) end
   end
 end
@@ -172,20 +161,11 @@ local function topics(patterns)
   end
 end
 
--- The sequence number of the last event a group was given, counting what was deleted before it.
-local function number_of(id)
-  local entry = redis.call('XREVRANGE', LOG, id, '-', 'COUNT', 1)[1]
-  if entry then return tonumber(entry[2][6] or 0) or 0 end
-  local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
-  if first then return first[2][6] - 1 end
-  return tonumber(redis.call('GET', SEQUENCE) or 0)
-end
-
 -- How many events stand in the log behind this place: numbers are dense, so it is a subtraction.
 local function unread(last_delivered)
   local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
   if not last or last[1] == last_delivered then return 0 end
-  return (tonumber(last[2][6] or 0) or 0) - number_of(last_delivered)
+  return math.max(0, (number_upto(LOG, '+') or 0) - (number_upto(LOG, last_delivered) or 0))
 end
 
 -- Append a copy for this group alone: all others skip it.

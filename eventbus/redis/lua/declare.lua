@@ -13,9 +13,7 @@ if not exists then
   redis.call('DEL', TAIL, NEXT, READY, SUSPECTS, DUE, ATTEMPTS, CRASHES, COUNTS)   -- lanes of lost deliveries would never end
   redis.call('XGROUP', 'CREATE', LOG, GROUP, start, 'MKSTREAM')
   -- Its deliveries are counted from the number of the last event before them.
-  local before = start ~= '0' and redis.call('XREVRANGE', LOG, start == '$' and '+' or start, '-', 'COUNT', 1)[1]
-  local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
-  local base = before and (before[2][6] or 0) or first and (first[2][6] or 1) - 1 or redis.call('GET', SEQUENCE) or 0
+  local base = number_upto(LOG, start == '$' and '+' or start) or redis.call('GET', SEQUENCE) or 0
   redis.call('HSET', COUNTS, 'start', base)
 end
 redis.call('HSET', GROUPS, GROUP, ARGV[3])

@@ -20,7 +20,7 @@ for _, e in ipairs(page) do
     after = ''
     break
   end
-  if f[8] and f[9] ~= 'f' and wanted(f[2]) and #redis.call('XPENDING', LOG, GROUP, id, id, 1) == 0 then
+  if number(e) and f[9] ~= 'f' and wanted(f[2]) and #redis.call('XPENDING', LOG, GROUP, id, id, 1) == 0 then
     address(f[2], f[4], f[8])
     copied = copied + 1
   end

@@ -32,17 +32,19 @@ if room() > 0 then
   local got = redis.call('XREADGROUP', 'GROUP', GROUP, me, 'COUNT', room(), 'STREAMS', LOG, '>')
   if got then
     local wanted = topics(redis.call('HGET', GROUPS, GROUP) or '')
-    local unwanted, ordered = {}, ARGV[7] ~= '0'
+    local unwanted, skipped, ordered = {}, 0, ARGV[7] ~= '0'
     for _, e in ipairs(got[1][2]) do
       read = read + 1
       local id, f = e[1], e[2]
-      local ours = f[9] == 'f' and f[10] == GROUP or f[9] ~= 'f' and f[8] and wanted(f[2])
-      if not ours then unwanted[#unwanted+1] = id
+      local ours = f[9] == 'f' and f[10] == GROUP or f[9] ~= 'f' and number(e) and wanted(f[2])
+      if not ours then
+        unwanted[#unwanted+1] = id
+        if number(e) then skipped = skipped + 1 end
       elseif not (ordered and line_up(id, f[4])) then hand(out, id, 1, 1, 0, f) end
     end
     if #unwanted > 0 then
       redis.call('XACK', LOG, GROUP, unpack(unwanted))
-      count('skipped', #unwanted)
+      count('skipped', skipped)
     end
   end
 end
