@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(she
 	$(p) -c 'import sys, venv; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-keep install test check format bench lock build clean
+.PHONY: help demo demo-keep install test check format bench faults mutants lock build clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,8 +39,14 @@ format: install  ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install  ## measure speed beside a hand-written redis-py loop
+bench: install  ## measure speed beside a hand-written redis-py loop and other frameworks
 	$(BIN)/python -m benchmarks.run
+
+faults: install  ## kill, freeze and starve everything for two minutes, and count what arrived
+	$(BIN)/python -m tests.faults
+
+mutants: install  ## break the code in known ways, and see each break caught
+	$(BIN)/python -m tests.faults.mutants
 
 build: install  ## the wheel and the source archive, into dist/
 	$(BIN)/python -m build --no-isolation

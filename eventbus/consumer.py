@@ -80,6 +80,7 @@ class Consumer:
         self._done: list[Taken] = []
         self._dirty = asyncio.Event()
         self._suspects = 0
+        self._in_threads: list[Taken] = []
         self._paused_until = 0.0
         self._recovered = perf_counter()
         self._lost = False  # a reply that gave us work was lost: what we own and don't know of must be recovered
@@ -155,15 +156,17 @@ class Consumer:
         await self._leave()
 
     async def _leave(self) -> None:
-        """Hand back what a late reply may have given us, and say good-bye, so that nobody waits for our lease.
+        """Hand back all that is left, also what a late reply gave us, and say good-bye: nobody waits for our lease.
 
         What still runs in a thread stays ours until the lease ends: nothing can end it, and nobody may begin it again
         beside it.
         """
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
-                await self._shard.recover(self._group, self.name, self._fences())
-                if not self._held:
+                still = [(one.entry_id, one.fence) for one in self._in_threads]
+                await self._shard.recover(self._group, self.name, still)
+                self._held = {one.entry_id: one for one in self._in_threads}
+                if not still:
                     await self._shard.beat([self.name], timedelta())
         except (EventBusError, TimeoutError):
             _log.debug("Redis is away; the lease will run out", group=self._group)
@@ -335,8 +338,10 @@ class Consumer:
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                if self._subscription.is_async:  # a thread goes on: see `_leave`
-                    await self._hand_back([taken])
+                if not self._subscription.is_async:  # its thread goes on: see `_leave`
+                    self._in_threads.append(taken)
+                    raise
+                await self._hand_back([taken])
                 raise
             # The handler cancelled something of its own.
             outcome = await self._failed_attempt(taken, RuntimeError(f"the handler was cancelled: {error}"))

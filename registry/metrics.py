@@ -29,7 +29,10 @@ class Metrics(Observer):
         self.registry = CollectorRegistry()
         self._topics: set[str] = set()
         self._published = Counter(
-            "event_bus_messages_published", "Events accepted: stored, scheduled or spooled", ["topic"], registry=self.registry
+            "event_bus_messages_published",
+            "Events accepted: stored, scheduled, spooled",
+            ["topic"],
+            registry=self.registry,
         )
         self._duplicates = Counter(
             "event_bus_messages_duplicate", "Publishes of an idempotency key known before", ["topic"],
@@ -85,7 +88,7 @@ class Metrics(Observer):
         for name, text, value in (
             ("events", "Events spooled on this machine", lambda: spools.count),
             ("bytes", "Their bytes on disk", lambda: spools.bytes),
-            ("oldest_seconds", "Age of the oldest of them", lambda: spools.oldest.total_seconds() if spools.oldest else 0),
+            ("oldest_seconds", "Age of the oldest", lambda: spools.oldest.total_seconds() if spools.oldest else 0),
         ):
             Gauge(f"event_bus_spool_{name}", text, registry=self.registry).set_function(value)
 

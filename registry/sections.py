@@ -137,7 +137,8 @@ class Events(_Section):
 
     url: Address = Field(
         default=SecretStr("embedded://./data"),
-        description="memory://, embedded://DIR, redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS); may hold a password",
+        description="memory://, embedded://DIR, redis://HOST:PORT/DB, rediss:// (TLS), "
+        "redis+sentinel://HOST:PORT,.../NAME, redis+cluster://HOST:PORT,...; may hold a password",
     )
     durability: Literal["memory", "aof", "replica"] = Field(
         default="memory",
@@ -263,7 +264,7 @@ class Retention(_Section):
 
     hours: Number = Field(default=24, ge=0, le=8760, description="Hours that finished events are kept")
     events: Count = Field(
-        default=1_000_000, ge=0, description="Finished events that are kept at most; about 650 bytes each"
+        default=1_000_000, ge=0, description="Finished events that are kept at most; about 450 bytes each"
     )
     ledger_days: Number = Field(
         default=30, gt=0, le=3650, description="Days that what was done is remembered; about 300 bytes an action"

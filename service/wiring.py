@@ -25,7 +25,7 @@ from registry.metrics import Metrics
 from registry.registry import Account, Registry
 from registry.settings import IntegrationSettings, Settings, default_settings, load
 
-SPOOL_AFTER = timedelta(seconds=1)
+SPOOL_AFTER = {"memory": timedelta(seconds=1), "replica": timedelta(seconds=1), "aof": timedelta(seconds=2.3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,11 @@ async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runt
         replicas=settings.events.replicas,
         accept_unsafe=settings.events.accept_unsafe,
         spool=settings.events.spool,
-        # A sender of webhooks does not wait long; what Redis does not take in this time is spooled.
-        publish_timeout=SPOOL_AFTER if settings.events.spool and not serve else PUBLISH_TIMEOUT,
+        # A sender of webhooks does not wait long; what Redis does not take in this time is spooled. A confirmation by
+        # its disk may take a second by itself (appendfsync everysec).
+        publish_timeout=SPOOL_AFTER[settings.events.durability]
+        if settings.events.spool and not serve
+        else PUBLISH_TIMEOUT,
         observer=metrics,
     ) as bus:
         if bus.spools is not None:

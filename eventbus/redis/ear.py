@@ -14,8 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from eventbus.ending import cancellable
-from eventbus.redis.line import hand_over
+from eventbus.redis.line import connect, hand_over
 
 _MORE = object()
 
@@ -33,8 +32,7 @@ async def listen(
     `began` is called when Redis has confirmed. After `silence` seconds without a word Redis is asked for one, and after
     as long again given up.
     """
-    with cancellable():
-        await connection.connect()  # type: ignore[no-untyped-call]
+    await connect(connection)
     await _Ear(connection, began, heard).listen(channel, silence)
 
 

@@ -138,7 +138,7 @@ class History:
     async def now(self) -> tuple[str, int]:
         """The last id of the log ('0-0' when it is empty) and the server's time in milliseconds."""
         last = await self._connection.do("XREVRANGE", self._keys.log, "+", "-", "COUNT", 1)
-        seconds, micros = await self._connection.do("TIME")
+        seconds, micros = await self._connection.do("TIME", near=self._keys.log)
         return (last[0][0].decode() if last else "0-0"), int(seconds) * 1000 + int(micros) // 1000
 
     # -- scheduled events ------------------------------------------------------------------------------------------

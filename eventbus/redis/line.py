@@ -146,8 +146,7 @@ class Line:
             if self._wire is not None and not self._wire.is_lost:
                 return self._wire
             connection = self._make()
-            with cancellable():
-                await connection.connect()  # type: ignore[no-untyped-call]
+            await connect(connection)
             self._wire = _Wire(connection, self._seconds)
             if self._closed:  # meanwhile
                 self._wire.close()
@@ -166,6 +165,16 @@ class Line:
         for wire in (*self._leaving, self._wire):
             if wire is not None:
                 wire.close()
+
+
+async def connect(connection: AbstractConnection) -> None:
+    """Connect, or leave nothing open behind."""
+    try:
+        with cancellable():
+            await connection.connect()  # type: ignore[no-untyped-call]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
 
 
 def hand_over(connection: AbstractConnection) -> asyncio.StreamWriter:

@@ -13,7 +13,19 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
 
-_OF_GROUPS = ("declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog", "redrive", "replay", "retire")
+_OF_GROUPS = (
+    "declare",
+    "take",
+    "settle",
+    "retry",
+    "bury",
+    "sweep",
+    "recover",
+    "backlog",
+    "redrive",
+    "replay",
+    "retire",
+)
 _PRELUDES = {
     **dict.fromkeys(("publish", "schedule"), ("once",)),
     **dict.fromkeys(("trim", "check"), ("numbers",)),

@@ -174,7 +174,7 @@ class Shard:
     async def ping(self) -> float:
         """Ask Redis for a sign of life; the answer's time in milliseconds."""
         start = time.perf_counter()
-        await self._connection.do("PING")
+        await self._connection.do("PING", near=self.keys.log)
         return (time.perf_counter() - start) * 1000
 
     async def check_server(self, accept_unsafe: Collection[str] = ()) -> None:

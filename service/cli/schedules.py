@@ -10,7 +10,7 @@ import click
 
 from eventbus import EventBus
 from service.cli import output
-from service.cli.shell import FAILED, fail, json_option, load_settings, run, settings_options
+from service.cli.shell import NOTHING, fail, json_option, load_settings, run, settings_options
 
 
 @click.group()
@@ -77,5 +77,5 @@ def cancel(key: str, path: Path | None, url: str | None) -> None:
             return await bus.cancel(key)
 
     if not run(work()):
-        fail(f"nothing waits under the key {key!r}; see: eventbus schedules list", FAILED)
+        fail(f"nothing waits under the key {key!r}; see: eventbus schedules list", NOTHING)
     click.echo("cancelled")

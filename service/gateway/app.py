@@ -68,7 +68,7 @@ async def _index(request: Request) -> Response:
 
 
 async def run_gateway(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. A Redis that is away is said once; requests get 503 until it is back."""
+    """Serve until SIGTERM or SIGINT. While Redis is away requests are spooled, or get 503 where there is no spool."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -89,12 +89,14 @@ async def run_gateway(settings: Settings) -> None:
 
 
 async def _check(runtime: Runtime, stop: asyncio.Event) -> None:
-    """Refuse a Redis that can't keep what is promised. One that is away is waited for, while requests get 503."""
+    """Refuse a Redis that can't keep what is promised. One that is away is waited for."""
     try:
         try:
             await runtime.bus.check_server()
         except Unavailable as error:
-            _log.warning("webhooks and events get 503 until Redis is back", error=str(error))
+            spools = runtime.bus.spools is not None
+            what = "are spooled" if spools else "get 503"
+            _log.warning(f"webhooks and events {what} until Redis is back", error=str(error))
         await runtime.bus.until_ready()
     except Exception:
         stop.set()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from eventbus import EventBusError
+from eventbus import EventBusError, Unavailable
 from integrations.base import Health
 from service.gateway.auth import has_key, require_key
 from service.wiring import Runtime
@@ -38,12 +38,17 @@ class HealthRoutes:
         return PlainTextResponse("ok\n")
 
     async def readyz(self, request: Request) -> Response:
-        """Redis answers: what is accepted now can be made durable. Why not is told on this machine and to a key."""
+        """What is accepted now can be made durable: Redis answers, or there is a spool for what it does not take.
+
+        Why not is told on this machine and to a key.
+        """
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await self._runtime.bus.check_server()
-        except TimeoutError:
-            why = f"no answer within {READY_SECONDS:g} s"
+        except (TimeoutError, Unavailable) as error:
+            why = str(error) or f"no answer within {READY_SECONDS:g} s"
+            if self._runtime.bus.spools is not None:
+                return JSONResponse({"ready": True, "spooling": True})
         except EventBusError as error:
             why = str(error)
         else:

@@ -1,8 +1,8 @@
 """`POST /api/v1/webhooks/{integration}`: a service calls us.
 
 The adapter verifies the raw bytes and says what they mean; here they become events. A 2xx is given only when Redis has
-confirmed them: GitHub never repeats by itself, and what it was told is accepted must be. A request that becomes no
-event, such as a ping, publishes nothing at all.
+confirmed them, or the spool: GitHub never repeats by itself, and what it was told is accepted must be. A request that
+becomes no event, such as a ping, publishes nothing at all.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ A Hypothesis state machine. Its rules are what a program may do to a bus, and wh
 lost, workers that freeze or die, clocks that jump. After each rule what Redis holds is compared with what must be so
 whatever happened; at the end everything is drained and accounted for.
 
-    EVENTBUS_MODEL_EXAMPLES   histories on each backend; they are then new ones in each run (default: the same few)
+    EVENTBUS_MODEL_EXAMPLES   histories on each backend: new ones in each run, and of those that fail the shortest is
+                              looked for, which takes minutes (default: the same few each time)
 
 No rule sleeps. A worker falls silent when its lease is moved into the past; so are the times of retries and schedules.
 """
@@ -20,7 +21,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -713,6 +714,7 @@ def test_no_history_breaks_a_promise(machine: type[Machine]) -> None:
             max_examples=int(asked or EXAMPLES[backend]),
             stateful_step_count=STEPS,
             derandomize=asked is None,
+            phases=[Phase.generate] if asked is None else [Phase.generate, Phase.shrink],
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),

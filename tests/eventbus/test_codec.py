@@ -131,7 +131,8 @@ def test_a_fingerprint_is_of_what_the_event_says() -> None:
 def test_what_looks_like_the_envelope_inside_a_string_does_not_move_the_fingerprint() -> None:
     tricky = 'a,"topic":"vm.created","data":{}'
     one, other = (
-        catalog.event("custom.x", {"n": n}, source=tricky, idempotency_key=tricky, correlation_id=tricky) for n in (1, 2)
+        catalog.event("custom.x", {"n": n}, source=tricky, idempotency_key=tricky, correlation_id=tricky)
+        for n in (1, 2)
     )
 
     assert fingerprint(encode(one)) != fingerprint(encode(other))

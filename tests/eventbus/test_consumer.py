@@ -107,7 +107,7 @@ class Flaky:
         (TryLater("limit", after=timedelta(milliseconds=10), counts=False, pause=True), [1, 1]),
     ],
     ids=[
-        *("exception", "timeout", "cancelled", "no text", "wordless"),
+        *("exception", "timeout", "cancelled", "no UTF-8", "wordless"),
         *("later", "later, after", "later, uncounted", "later, paused"),
     ],
 )
@@ -134,7 +134,17 @@ async def test_what_is_not_done_is_tried_again(bus: EventBus, error: BaseExcepti
         (Refused(NO_UTF8), "rejected", r"\udcff.txt"),
         (Wordless(), "exhausted", "Wordless: (it can't be shown)"),
     ],
-    ids=["exception", "timeout", "cancelled", "later", "refused", "long text", "no text", "refused, no text", "wordless"],
+    ids=[
+        "exception",
+        "timeout",
+        "cancelled",
+        "later",
+        "refused",
+        "long text",
+        "no text",
+        "refused, no text",
+        "wordless",
+    ],
 )
 async def test_the_last_attempt_decides_the_dead_letters_reason(
     bus: EventBus, error: BaseException, reason: str, text: str
@@ -558,23 +568,29 @@ async def test_a_group_somebody_deleted_is_declared_again(bus: EventBus, namespa
     assert await bus.groups() == {"g": ["custom.n"]}
 
 
-async def test_what_ran_while_its_group_was_deleted_does_not_end_what_runs_since(
-    url: str, namespace: str, outcomes: Outcomes
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(None, "done")],
+    ids=["done"],
+)
+async def test_what_ran_while_its_group_was_deleted_decides_nothing_afterwards(
+    url: str, namespace: str, outcomes: Outcomes, error: Exception | None, outcome: str
 ) -> None:
-    """The group is new and so is its delivery: the old run of the same event must not let its lane go on."""
+    """The group is new, and so is the delivery: its lane goes on after the new run and not after the old one."""
     gates = [asyncio.Event() for _ in range(3)]
     began: list[int] = []
 
     async def handle(event: Event[Any]) -> None:
-        gate = gates[len(began)]
+        number = len(began)
         began.append(event.data["n"])
-        await gate.wait()
+        await gates[number].wait()
+        if number == 0 and error is not None:
+            raise error
 
     async with EventBus.open(url, namespace=namespace, observer=outcomes) as bus:
-        await bus.subscribe("custom.n", handle, group="g")
+        await bus.subscribe("custom.n", handle, group="g", options=Options(backoff=SOON))
+        await bus.publish_many(Event(topic="custom.n", data={"n": n}, key="lane") for n in range(2))
         keys = ShardKeys(namespace)
-        events = [Event(topic="custom.n", data={"n": n}, key="lane") for n in range(2)]
-        await bus.publish_many(events)
         async with running(bus):
             await wait_until(lambda: began == [0], "the first is in hand")
             await bus._connection.do("XGROUP", "DESTROY", keys.log, "g")
@@ -582,19 +598,51 @@ async def test_what_ran_while_its_group_was_deleted_does_not_end_what_runs_since
             await wait_until(lambda: began == [0, 0], "the new group has it in hand")
 
             gates[0].set()
-            await wait_until(lambda: outcomes.seen == ["done"], "the old run ends")
-            await wait_until(lambda: outcomes.fences or len(began) > 2, "it is told that it is no longer the owner")
-            assert (outcomes.fences, began) == (1, [0, 0])
+            await wait_until(lambda: outcomes.fences or len(began) > 2, "the old run learns whose it is now")
+            assert (outcomes.fences, outcomes.seen, began) == (1, [outcome], [0, 0])
 
             gates[1].set()
             await wait_until(lambda: began == [0, 0, 1], "the next of the lane begins after the new run")
             gates[2].set()
-            await bus.run_until_idle(timeout=timedelta(seconds=5))
-        backlog = await bus.backlog("g")
 
-    assert outcomes.fences == 1
-    assert backlog is not None
-    assert backlog.is_empty
+            async def is_done() -> bool:
+                backlog = await bus.backlog("g")
+                return backlog is not None and backlog.is_empty and backlog.dead == 0
+
+            await wait_until(is_done, "both are finished")
+    assert (outcomes.fences, outcomes.seen, began) == (1, [outcome, "done", "done"], [0, 0, 1])
+
+
+async def test_what_had_not_begun_when_its_group_was_deleted_runs_once(url: str, namespace: str) -> None:
+    """It comes again from the new group, so what was fetched from the old one is dropped."""
+    first, rest = asyncio.Event(), asyncio.Event()
+    began: list[int] = []
+
+    async def handle(event: Event[Any]) -> None:
+        began.append(event.data["n"])
+        await (first if began == [0] else rest).wait()
+
+    async with EventBus.open(url, namespace=namespace) as bus:
+        await bus.subscribe("custom.n", handle, group="g", options=Options(concurrency=2))
+        await bus.publish_many(Event(topic="custom.n", data={"n": n}) for n in range(4))
+        async with running(bus):
+            await wait_until(lambda: began == [0, 1], "two are in hand, two wait")
+            await bus._connection.do("XGROUP", "DESTROY", ShardKeys(namespace).log, "g")
+            first.set()
+
+            async def has_them_anew() -> bool:
+                backlog = await bus.backlog("g")
+                return backlog is not None and backlog.running == 4
+
+            await wait_until(has_them_anew, "the new group has given all four")
+            rest.set()
+
+            async def is_done() -> bool:
+                backlog = await bus.backlog("g")
+                return backlog is not None and backlog.is_empty
+
+            await wait_until(is_done, "all are finished")
+    assert Counter(began) == {0: 2, 1: 2, 2: 2, 3: 1}
 
 
 async def test_a_killed_redis_comes_back_and_the_work_goes_on(own_admin: Connection) -> None:

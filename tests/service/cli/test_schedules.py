@@ -57,7 +57,7 @@ def test_what_is_published_for_later_is_listed_and_can_be_cancelled(file: str) -
 
     assert eventbus("schedules", "cancel", "mine", "--config", file).output == "cancelled\n"
     again = eventbus("schedules", "cancel", "mine", "--config", file)
-    assert (again.exit_code, "nothing waits under the key 'mine'" in again.output) == (1, True)
+    assert (again.exit_code, "nothing waits under the key 'mine'" in again.output) == (3, True)
 
 
 def test_the_schedules_of_the_file_are_listed_with_their_next_time(file: str) -> None:
