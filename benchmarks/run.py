@@ -219,7 +219,7 @@ def show_scaling(scaling: Sequence[Scaling]) -> Table:
 def _backlog_line(found: Mapping[str, float]) -> str:
     return (
         f"{found['large']:,.0f} events waiting: drained at {found['large per second']:,.0f}/s; {found['small']:,.0f}: "
-        f"at {found['small per second']:,.0f}/s. Peak memory of the process: {found['large rss before']:.0f} MiB before, "
+        f"at {found['small per second']:,.0f}/s. Peak memory: {found['large rss before']:.0f} MiB before, "
         f"{found['large rss after']:.0f} MiB after. {found['large bytes each']:.0f} bytes an event in Redis, "
         "its idempotency key included"
     )

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from eventbus import Attempt, Event, EventBus, Misconfigured, Options, TryLater
+from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import script
 from eventbus.redis.shard import Backlog
 from tests.conftest import wait_until
@@ -118,6 +119,20 @@ async def test_unsubscribing_without_grace_strands_nothing(bus: EventBus) -> Non
             return (await backlog_of(bus)).is_empty
 
         await wait_until(is_done, "all are settled")
+
+
+async def test_leaving_without_grace_gives_everything_back_and_says_good_bye(bus: EventBus, namespace: str) -> None:
+    """Else it would wait for the lease, and be taken for what a dead process held."""
+    handler = Handler()
+    subscription = await bus.subscribe("custom.n", handler, group="g", options=ONE_AT_A_TIME)
+    await bus.publish_many(numbered(n, key=None) for n in range(9))
+    async with running(bus):
+        await wait_until(lambda: bus._serving.holds == 2 and handler.began, "it has one in hand and one that waits")
+        await bus.unsubscribe(subscription, grace=timedelta())
+        left = await backlog_of(bus)
+
+        assert (left.running, left.ready, left.unread) == (0, 2, 7)
+        assert await bus._connection.do("ZCARD", ShardKeys(namespace).alive) == 0
 
 
 async def test_a_group_has_its_handler_until_the_last_delivery_is_finished(bus: EventBus) -> None:

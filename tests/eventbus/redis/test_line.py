@@ -187,6 +187,21 @@ async def test_closing_it_while_it_connects_leaves_no_connection_open(line: Line
         await asking
 
 
+async def test_a_caller_that_is_cancelled_while_it_connects_leaves_no_connection_open(
+    opening: Opening, proxy: Proxy
+) -> None:
+    for turns in range(30):  # at every moment of it
+        line = opening(proxy.url, name="introduces-itself")
+        asking = asyncio.create_task(echo(line, 0))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        line.close()
+
+    await wait_until(lambda: not proxy.serving, "all have hung up", PROMPT)
+
+
 async def test_a_renewed_line_still_answers_what_was_asked_before(line: Line, proxy: Proxy) -> None:
     assert await echo(line, 0)
     first = line._wire
