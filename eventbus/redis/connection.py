@@ -29,8 +29,6 @@ from eventbus.redis.faults import REDIS_FAULTS, is_missing_group, translate, tra
 from eventbus.redis.line import Line
 from eventbus.redis.scripts import Arg, AsyncClient, run, run_sync, script
 
-__all__ = ["Address", "Connection", "SyncConnection", "is_missing_group", "parse", "translate", "translated"]
-
 REVIVAL_SECONDS = 2.0
 
 _Wire = Any  # one of redis-py's connections, which it types only in part

@@ -10,8 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 from eventbus.errors import Unavailable
 from eventbus.redis import server
+from eventbus.redis.address import Address
 from eventbus.redis.confirm import Confirm
-from eventbus.redis.connection import Address, Connection, is_missing_group
+from eventbus.redis.connection import Connection
+from eventbus.redis.faults import is_missing_group
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import Arg
 from eventbus.redis.selftest import check_durability
