@@ -47,7 +47,7 @@ class Announcer:
         notice = DeliveryGapFound(
             kind=gap.kind, group=gap.group, first=gap.first, last=gap.last, count=gap.count, text=gap.text
         )
-        await self._tell(notice, f"gap:{gap.kind}:{gap.group}:{gap.count}:{gap.first if gap.group is None else ''}")
+        await self._tell(notice, f"gap:{gap.kind}:{gap.group}:{gap.count}:{gap.first}")
 
     async def _tell(self, notice: Payload, key: str) -> None:
         try:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar, get_args
 import structlog
 
 from eventbus.announcer import Announcer
-from eventbus.audit import Gap, gaps
+from eventbus.audit import Gap
+from eventbus.auditor import Auditor, Seen
 from eventbus.backoff import RECONNECT
 from eventbus.catalog import catalog
 from eventbus.codec import decode
@@ -49,6 +50,7 @@ IDLE_POLL_SECONDS = 0.01
 _log = structlog.get_logger("eventbus")
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class EventBus:
         self._observer = observer or Observer()
         self._live = LiveFeed(self._history, connection, keys.bell)
         self._subscriptions: dict[str, Subscription] = {}
+        self._highest = Seen()
+        self._auditor = Auditor(self._history, lambda: max(self._highest, self._serving.highest))
         self._serving = Serving(
             connection,
             self._shard,
@@ -99,9 +103,8 @@ class EventBus:
             keep=Keep(retention, retention_events),
             observer=self._observer,
             announcer=Announcer(self._history, self.publish),
-            highest=lambda: self._highest,
+            auditor=self._auditor,
         )
-        self._highest = 0
         self._stop = asyncio.Event()
         self._accept_unsafe = accept_unsafe
         self._spool = spool
@@ -222,8 +225,8 @@ class EventBus:
 
     def _receipt(self, sent: Letter, stored: Outcome, durability: Durability) -> Receipt:
         made = receipt(sent, stored, durability)
-        if made.sequence > self._highest:
-            self._highest = made.sequence
+        if made.sequence > self._highest.sequence:
+            self._highest = Seen(made.sequence, made.entry_id)
         self._observer.published(made.topic, made.status)
         return made
 
@@ -346,7 +349,7 @@ class EventBus:
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 await self._start_serving()
-                while not (await self._is_idle() or self._serving.broken.is_set()):  # noqa: ASYNC110  it is Redis' state
+                while not (await self._patiently(self._is_idle) or self._serving.broken.is_set()):  # noqa: ASYNC110  it is Redis' state
                     await asyncio.sleep(IDLE_POLL_SECONDS)
         finally:
             await self._serving.end(timedelta(seconds=5))
@@ -384,18 +387,16 @@ class EventBus:
         for subscription in list(self._subscriptions.values()):
             await self._patiently(lambda s=subscription: self._begin(s))  # type: ignore[misc]
 
-    async def _patiently(self, call: Callable[[], Awaitable[None]]) -> None:
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         attempt = 0
         while True:
             try:
-                await call()
+                return await call()
             except Unavailable as error:
                 attempt += 1
                 if attempt == 1:
                     _log.warning("waiting for Redis", error=str(error))
                 await asyncio.sleep(RECONNECT.delay(attempt).total_seconds())
-            else:
-                return
 
     # -- looking after groups and history --------------------------------------------------------------------------
 
@@ -451,7 +452,7 @@ class EventBus:
 
         Every process that serves does this by itself, logs what it finds and publishes `delivery.gap_found`.
         """
-        return gaps(await self.books(), seen=self._highest)
+        return await self._auditor.look(list(await self._shard.declared()))
 
     async def books(self) -> Books:
         """The counters behind `audit`: of the log, and of every declared group."""
@@ -460,8 +461,7 @@ class EventBus:
     async def accept(self, gap: Gap) -> None:
         """Take note of a gap: from now on the books add up without it. Accepting it twice would be a new gap."""
         await self._history.accept(gap.kind, gap.group, gap.count)
-        if gap.kind == "rolled back":
-            self._highest = gap.first - 1
+        self._auditor.accept(gap)
 
 
 def _unknown(group: str, declared: Iterable[str]) -> UnknownGroup:

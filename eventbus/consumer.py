@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from eventbus.auditor import Seen
 from eventbus.backoff import RECONNECT
 from eventbus.codec import decode
 from eventbus.ending import end
@@ -35,6 +36,7 @@ MEASURE_SECONDS = 0.02
 SOON_SECONDS = 0.1
 TURN = 4
 NO_DELAY = 0
+NO_PAUSE = timedelta()
 GOODBYE_SECONDS = 1.0
 EARLIEST = "0"
 
@@ -85,7 +87,7 @@ class Consumer:
         self._recovered = perf_counter()
         self._lost = False  # a reply that gave us work was lost: what we own and don't know of must be recovered
         self._gifts = asyncio.Lock()  # held while a settle may give us work, so that nothing is recovered meanwhile
-        self.highest = 0
+        self.highest = Seen()
         self._stopping = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._settler: asyncio.Task[None] | None = None
@@ -138,19 +140,22 @@ class Consumer:
         Afterwards this consumer holds nothing, unless Redis is away: then the lease runs out.
         """
         deadline = asyncio.get_running_loop().time() + grace.total_seconds()
+        redis_seconds = min(5.0, grace.total_seconds() + 1)
         self._stopping.set()
         self._bell.set()
         self._room.set()
         if self._reader is not None:
             await asyncio.wait([self._reader], timeout=grace.total_seconds())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(redis_seconds):
                 await self._hand_back(self._not_begun())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
                 await self._until(lambda: not self._held)
         for task in self._runners:
             task.cancel()
         with contextlib.suppress(TimeoutError):  # a runner hands back what it had, which needs Redis
-            async with asyncio.timeout(min(5.0, grace.total_seconds() + 1)):
+            async with asyncio.timeout(redis_seconds):
                 await self._until(lambda: not self._held and all(task.done() for task in self._runners))
         await end([task for task in (self._reader, self._settler, *self._runners) if task is not None])
         await self._leave()
@@ -271,7 +276,7 @@ class Consumer:
             held[one.entry_id] = one
             put(one)
         if taken:
-            self.highest = max(self.highest, taken[-1].sequence)
+            self.highest = max(self.highest, Seen(taken[-1].sequence, taken[-1].entry_id))
 
     async def _rest(self, batch: Batch) -> None:
         """Until the bell rings, a retry is due, a pause ends, or the slow poll's time has come."""
@@ -385,24 +390,34 @@ class Consumer:
         if decided.pause:
             self.pause(decided.pause.total_seconds())
         failpoint("delivery.before_retry")
-        ours = await self._insist(lambda: self._shard.retry(self._group, self.name, again, pause=decided.pause))
+        await self._retry([taken], again, decided.pause)
         failpoint("delivery.after_retry")
-        self._release([taken], ours)
         self._bell.set()  # the reader has a new due time to wait for
 
     async def _hand_back(self, taken: list[Taken]) -> None:
         if not taken:
             return
-        again = [Retry(one.entry_id, one.fence, NO_DELAY, counts=False) for one in taken]
-        ours = await self._insist(lambda: self._shard.retry(self._group, self.name, again))
-        self._release(taken, ours)
+        await self._retry(taken, [Retry(one.entry_id, one.fence, NO_DELAY, counts=False) for one in taken])
+
+    async def _retry(self, taken: list[Taken], again: list[Retry], pause: timedelta = NO_PAUSE) -> None:
+        async def retry() -> list[bool]:
+            if not self._owns(taken[0]):  # then none of them: they were taken under one name
+                return [False] * len(taken)
+            return await self._shard.retry(self._group, self.name, again, pause=pause)
+
+        self._release(taken, await self._insist(retry))
+
+    def _owns(self, taken: Taken) -> bool:
+        """Not so when the group was lost and declared again since: see `_begin_again`."""
+        return self._held.get(taken.entry_id) is taken
 
     async def _bury(self, taken: Taken, decided: Bury) -> None:
         said = {"reason": decided.reason, "error": decided.text, "attempts": taken.attempt}
         _log.error("dead letter", group=self._group, topic=taken.topic, **said)
         failpoint("delivery.before_bury")
-        ours = await self._insist(
-            lambda: self._shard.bury(
+
+        async def bury() -> bool:
+            return self._owns(taken) and await self._shard.bury(
                 self._group,
                 self.name,
                 taken,
@@ -411,7 +426,8 @@ class Consumer:
                 error=decided.text,
                 attempts=taken.attempt,
             )
-        )
+
+        ours = await self._insist(bury)
         failpoint("delivery.after_bury")
         try:
             await self._buried()
@@ -433,8 +449,8 @@ class Consumer:
 
     async def _finish(self, batch: list[Taken]) -> list[Settled]:
         """Settle, and be given at once what comes next in the lanes, unless we stop, pause or are recovering."""
-        mine = [self._held.get(one.entry_id) is one for one in batch]
-        if not all(mine):  # the group was lost and declared again since: see `_begin_again`
+        mine = [self._owns(one) for one in batch]
+        if not all(mine):
             rest = await self._finish([one for one, is_mine in zip(batch, mine, strict=True) if is_mine])
             return [rest.pop(0) if is_mine else Settled.FENCED for is_mine in mine]
         done = [(one.entry_id, one.fence, one.key) for one in batch]

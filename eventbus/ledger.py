@@ -18,6 +18,7 @@ from typing import Any
 from eventbus.errors import OutcomeUnknown
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys
+from eventbus.redis.scripts import Arg
 from eventbus.subscription import Attempt
 
 KEEP = timedelta(days=30)
@@ -70,6 +71,11 @@ class Ledger:
         )
         found = reply[1] if len(reply) > 1 else None
         return Entry(Permission(reply[0].decode()), json.loads(found) if found else None, row, who, fingerprint)
+
+    async def is_ours(self, attempt: Attempt) -> bool:
+        """Whether the delivery still belongs to this attempt."""
+        fence: list[Arg] = [attempt.group, attempt.entry_id, attempt.consumer, attempt.fence]
+        return bool(await self._connection.run("ours", [self._keys.log], fence))
 
     async def done(self, entry: Entry, result: dict[str, Any]) -> None:
         """The action happened, with this result."""

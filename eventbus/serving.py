@@ -10,7 +10,6 @@ import itertools
 import os
 import secrets
 import socket
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +17,7 @@ import structlog
 
 from eventbus.announcer import Announcer
 from eventbus.audit import Gap
+from eventbus.auditor import Auditor, Seen
 from eventbus.consumer import Consumer
 from eventbus.observer import Observer
 from eventbus.redis.connection import Connection
@@ -48,13 +48,12 @@ class Serving:
         keep: Keep,
         observer: Observer,
         announcer: Announcer,
-        highest: Callable[[], int],
+        auditor: Auditor,
     ) -> None:
         self._shard = shard
         self._lease = lease
         self._observer = observer
         self._announcer = announcer
-        self._published_highest = highest
         self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._number = itertools.count(1)
         self._leaving: set[Consumer] = set()
@@ -72,7 +71,7 @@ class Serving:
             sweep_every=sweep_every,
             keep=keep,
             announcer=announcer,
-            highest=self._highest,
+            auditor=auditor,
             found=self._gap_found,
         )
         self._fault: BaseException | None = None
@@ -162,9 +161,10 @@ class Serving:
         self._fault = self._fault or fault
         self.broken.set()
 
-    def _highest(self) -> int:
-        """The highest sequence number this process has seen, in a receipt or in a delivery."""
-        return max([self._published_highest(), *(consumer.highest for consumer in self._consumers.values())])
+    @property
+    def highest(self) -> Seen:
+        """The delivery with the highest number that was taken here."""
+        return max((consumer.highest for consumer in self._consumers.values()), default=Seen())
 
     def _gap_found(self, gap: Gap) -> None:
         self._observer.gap(gap.kind, gap.count)

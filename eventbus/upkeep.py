@@ -16,7 +16,8 @@ from datetime import timedelta
 import structlog
 
 from eventbus.announcer import Announcer
-from eventbus.audit import Gap, gaps
+from eventbus.audit import Gap
+from eventbus.auditor import Auditor
 from eventbus.ending import end
 from eventbus.errors import EventBusError
 from eventbus.failpoint import failpoint
@@ -55,7 +56,7 @@ class Upkeep:
         sweep_every: timedelta,
         keep: Keep,
         announcer: Announcer,
-        highest: Callable[[], int],
+        auditor: Auditor,
         found: Callable[[Gap], None],
     ) -> None:
         self._shard = shard
@@ -66,10 +67,9 @@ class Upkeep:
         self._sweep_every = sweep_every.total_seconds()
         self._keep = keep
         self._announcer = announcer
-        self._highest = highest  # the highest sequence number this process has seen
+        self._auditor = auditor
         self._found = found
         self._known: set[Gap] = set()
-        self._rolled_back = 0
         self._soon = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -133,12 +133,8 @@ class Upkeep:
             _log.error("nothing is trimmed: a declared group has no place in the log")
 
     async def _audit(self) -> None:
-        declared = await self._shard.declared()
-        seen = self._highest() if self._highest() > self._rolled_back else 0
-        found = gaps(await self._history.books(list(declared)), seen=seen)
+        found = await self._auditor.look(list(await self._shard.declared()))
         for gap in found:
-            if gap.kind == "rolled back":
-                self._rolled_back = gap.last
             if gap not in self._known:
                 _log.critical("gap", kind=gap.kind, group=gap.group, first=gap.first, last=gap.last, text=gap.text)
                 self._found(gap)

@@ -36,6 +36,9 @@ from registry.metrics import Metrics
 AUTH_PAUSE = timedelta(seconds=60)
 """How long a group waits after its credentials were refused, before one more try."""
 
+FRESH_SECONDS = 1.0
+"""How old the ledger's permission may be when the call leaves; then it is asked once more whose delivery it is."""
+
 _SURELY_NOT_DONE = (NotReady, RateLimited, Unreachable, Rejected, AuthFailed, Misconfigured)
 
 _log = structlog.get_logger("delivery")
@@ -107,6 +110,7 @@ class Dispatcher:
 
         Raises the adapter's IntegrationError, TimeoutError, Busy, KeyReused, or whatever a faulty adapter raises.
         """
+        asked = time.monotonic()
         entry = await self._ledger.intend(action.key, _content(action), action.attempt)
         if entry.permission is Permission.DONE:
             return _repeated(entry.result or {})
@@ -119,7 +123,7 @@ class Dispatcher:
         failpoint("effect.after_intent")
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                result = await self._found_or_made(adapter, action, entry)
+                result = await self._found_or_made(adapter, action, entry, asked)
         except _SURELY_NOT_DONE:
             await self._ledger.not_done(entry)
             raise
@@ -130,11 +134,16 @@ class Dispatcher:
         await self._note(entry, result)
         return result
 
-    async def _found_or_made(self, adapter: Integration[Any], action: Action, entry: Entry) -> DeliveryResult:
+    async def _found_or_made(
+        self, adapter: Integration[Any], action: Action, entry: Entry, asked: float
+    ) -> DeliveryResult:
         if entry.permission is Permission.UNKNOWN and isinstance(adapter, Reconciles):
             found = await contained(self._look_up(adapter, action))
             if found is not None:
                 return DeliveryResult(Outcome.DUPLICATE, found.reference, found.url, "found at the service")
+        is_old = time.monotonic() - asked > FRESH_SECONDS  # frozen or kept waiting since: somebody may have taken over
+        if is_old and action.attempt is not None and not await self._ledger.is_ours(action.attempt):
+            raise NotReady("the delivery is no longer ours")
         with self._metrics.request(action.integration, action.method):
             return await contained(action.call())
 

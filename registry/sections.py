@@ -264,7 +264,10 @@ class Retention(_Section):
 
     hours: Number = Field(default=24, ge=0, le=8760, description="Hours that finished events are kept")
     events: Count = Field(
-        default=1_000_000, ge=0, description="Finished events that are kept at most; about 450 bytes each"
+        default=1_000_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Finished events that are kept at most; about 450 bytes each",
     )
     ledger_days: Number = Field(
         default=30, gt=0, le=3650, description="Days that what was done is remembered; about 300 bytes an action"

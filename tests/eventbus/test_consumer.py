@@ -570,8 +570,8 @@ async def test_a_group_somebody_deleted_is_declared_again(bus: EventBus, namespa
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(None, "done")],
-    ids=["done"],
+    [(None, "done"), (ValueError("wrong"), "retry"), (Refused("never"), "dead")],
+    ids=["done", "failed", "refused"],
 )
 async def test_what_ran_while_its_group_was_deleted_decides_nothing_afterwards(
     url: str, namespace: str, outcomes: Outcomes, error: Exception | None, outcome: str

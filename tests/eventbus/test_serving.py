@@ -212,6 +212,7 @@ async def test_what_a_late_request_took_is_found(proxy: Proxy, redis_url: str, n
         async with running(bus):
             await wait_until(lambda: proxy.requests[take] >= 1, "it serves")
             proxy.hold(take)
+            await observing._connection.do("PUBLISH", ShardKeys(namespace).bell, "g")
             await wait_until(proxy.held.is_set, "a request is on its way")
             await observing.publish_many(numbered(n, key=None) for n in range(8))
             proxy.reset()

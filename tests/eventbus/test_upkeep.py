@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from eventbus import Event, EventBus, upkeep
+from eventbus import Event, EventBus, catalog, upkeep
 from eventbus.observer import Observer
 from eventbus.redis.connection import Connection
 from eventbus.redis.history import Entry, History
 from eventbus.redis.keys import ShardKeys
-from eventbus.redis.shard import Shard
+from eventbus.redis.shard import Letter, Shard
 from tests.conftest import LEASE, SWEEP_EVERY, wait_until
 
 
@@ -205,3 +205,21 @@ async def test_a_redis_that_lost_its_newest_events_is_found_by_the_worker_that_h
         await bus.publish("custom.other")
         await bus.publish("custom.other")
     assert [kind for kind, _ in seen.gaps] == ["rolled back"], "once, though it never comes back"
+
+
+async def test_numbers_that_are_given_out_again_are_a_roll_back_also_when_others_published_since(
+    bus: EventBus,
+) -> None:
+    """A fail-over to a replica that lacked the last three events, and five new ones before the next look."""
+    await bus.publish_many(catalog.event("custom.x", {"n": n}) for n in range(10))
+    connection, keys = bus._connection, bus._shard.keys
+    for entry in (await bus._history.between())[7:]:
+        await connection.do("XDEL", keys.log, entry.entry_id)
+    await connection.do("SET", keys.sequence, 7)
+    others = [Letter("custom.x", None, f"e{n}", f"o{n}", "print", 1000, b"{}") for n in range(5)]
+    await bus._shard.publish(others)
+
+    (gap,) = await bus.audit()
+    assert (gap.kind, gap.first, gap.last, gap.count) == ("rolled back", 8, 10, 3)
+    await bus.accept(gap)
+    assert await bus.audit() == []

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from eventbus import Attempt, Event, EventBus, Refused, TryLater, catalog
+from eventbus.redis.shard import Retry
 from eventbus.topics import VmCreated
 from integrations.base import Artifact, Delivery, DeliveryResult, Health, Integration, Manifest, Notification, Outcome
 from integrations.errors import (
@@ -246,6 +247,38 @@ async def test_a_worker_that_lost_the_delivery_may_not_act(
         await dispatcher.deliver("service", service, "default", event, stale, MINUTE)
 
     assert not told.value.counts
+    assert service.effects == []
+
+
+async def test_who_lost_the_delivery_while_looking_does_not_act_any_more(
+    bus: EventBus, dispatcher: Dispatcher, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The permission was good when it was given; then the worker was frozen, and somebody took over."""
+    monkeypatch.setattr("registry.dispatch.FRESH_SECONDS", 0.0)
+    told: list[Exception] = []
+
+    async def handle(event: Event[Any], attempt: Attempt) -> None:
+        async def give_away(what: object, key: str) -> None:
+            await bus._shard.retry(
+                "service", attempt.consumer, [Retry(attempt.entry_id, attempt.fence, 3_600_000, False)]
+            )
+
+        monkeypatch.setattr(service, "find", give_away)
+        service.plan = [OutcomeUnknown("the connection broke")]
+        for _ in range(2):
+            try:
+                await dispatcher.deliver("service", service, "default", event, attempt, MINUTE)
+            except TryLater as error:
+                told.append(error)
+        bus.stop()
+
+    await bus.subscribe("vm.*", handle, group="service")
+    await bus.publish(catalog.event(VmCreated(vm_id="1")))
+    await bus.run()
+    assert [str(error) for error in told] == [
+        "OutcomeUnknown: the connection broke",
+        "NotReady: the delivery is no longer ours",
+    ]
     assert service.effects == []
 
 

@@ -316,7 +316,7 @@ def test_all_faults_are_reported_at_once_by_line(loaded: Load) -> None:
     assert found == [
         (
             "eventbus.yaml:1: event: unknown key, did you mean events?; "
-            "known here: events, gateway, integrations, log, retention, worker"
+            "known here: events, gateway, integrations, log, retention, schedules, worker"
         ),
         "eventbus.yaml:3: worker.concurrency: should be a valid integer, unable to parse string as an integer",
         (

@@ -29,13 +29,8 @@ for i, name in ipairs(ARGV) do
     most = least
     -- Where the event given last is gone, those between its neighbours may have been given too.
     if upto and exact and exact ~= place['last-delivered-id'] then
-      most = seq
-      for _, e in ipairs(redis.call('XRANGE', LOG, '(' .. place['last-delivered-id'], '+', 'COUNT', FEW_STRANGERS)) do
-        if number(e) then
-          most = number(e) - 1
-          break
-        end
-      end
+      local behind = first_of('XRANGE', LOG, '(' .. place['last-delivered-id'], '+')
+      most = behind and behind - 1 or seq
     end
   end
   rows[i] = {name, place and 1 or 0, counter(counts[1]), counter(counts[2]), counter(counts[3]), counter(counts[4]), pending, least, most}

@@ -17,16 +17,22 @@ local function number(entry)
   return f[7] == 'e' and tonumber(f[6]) or nil
 end
 
+-- The first event of ours that such a call finds: its number and id. Whole entries are read, so more than one only where
+-- strangers are in the way.
+local function first_of(command, log, from, to)
+  for _, most in ipairs({1, FEW_STRANGERS}) do
+    for _, e in ipairs(redis.call(command, log, from, to, 'COUNT', most)) do
+      local n = number(e)
+      if n then return n, e[1] end
+    end
+  end
+end
+
 -- The number of the last event up to this place; of the one before the first, when there is none up to it.
 local function number_upto(log, id)
-  for _, e in ipairs(redis.call('XREVRANGE', log, id, '-', 'COUNT', FEW_STRANGERS)) do
-    local n = number(e)
-    if n then return n, e[1] end
-  end
-  for _, e in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', FEW_STRANGERS)) do
-    local n = number(e)
-    if n then return n - 1, nil end
-  end
-  return nil, nil
+  local n, at = first_of('XREVRANGE', log, id, '-')
+  if n then return n, at end
+  n = first_of('XRANGE', log, '-', '+')
+  return n and n - 1, nil
 end
 

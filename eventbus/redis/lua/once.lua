@@ -1,5 +1,12 @@
 -- Set before publish.lua and schedule.lua: what a dedupe key remembers is `entry id, sequence, fingerprint, event id`.
 
+-- Write a dedupe key again, without shortening what it remembers: a scheduled event's has no end before it is appended.
+local function touch_once(once, before, window)
+  local left = redis.call('PTTL', once)
+  if left < 0 then redis.call('SET', once, before)
+  else redis.call('PEXPIRE', once, math.max(window, left)) end
+end
+
 -- The answer for an event whose idempotency key was used before: {duplicate or conflict, entry id, sequence, event id}.
 local function seen(before, memo)
   local id, number, was, event = string.match(before, '^(%S+) (%S+) (%S+) (.*)$')

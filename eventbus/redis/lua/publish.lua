@@ -30,7 +30,7 @@ for i = 1, #known do
     out[i] = {'stored', id, seq}
   else
     out[i] = seen(before, memo)
-    if ARGV[2] == '1' then redis.call('PEXPIRE', once, math.max(window, redis.call('PTTL', once))) end   -- never shorter
+    if ARGV[2] == '1' and known[i] then touch_once(once, before, window) end
   end
 end
 if fresh > 0 then redis.call('PUBLISH', ARGV[1], '') end

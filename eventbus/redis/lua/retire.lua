@@ -18,5 +18,5 @@ if not found and redis.call('HEXISTS', GROUPS, GROUP) == 0 then return {-1, 0} e
 if backlog > tonumber(ARGV[3]) then return {0, backlog} end
 if found then redis.call('XGROUP', 'DESTROY', LOG, GROUP) end
 redis.call('HDEL', GROUPS, GROUP)
-redis.call('DEL', TAIL, NEXT, READY, SUSPECTS, DUE, ATTEMPTS, CRASHES, PAUSE, COUNTS, TOLD)
+redis.call('DEL', TAIL, NEXT, READY, SUSPECTS, DUE, ATTEMPTS, CRASHES, PAUSE, COUNTS, TOLD, REPLAYED)
 return {1, backlog}

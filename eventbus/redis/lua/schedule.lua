@@ -7,12 +7,10 @@ local LATER, LETTERS, once = KEYS[1], KEYS[2], KEYS[3]
 local due, topic, key, memo, window, wire = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local before = redis.call('GET', once)
 if before then
-  redis.call('PEXPIRE', once, redis.call('PTTL', once))
+  touch_once(once, before, window)
   return seen(before, memo)
 end
-local t = redis.call('TIME')
-local wait = math.max(0, due - (t[1] * 1000 + math.floor(t[2] / 1000)))
-redis.call('SET', once, '~ 0 ' .. memo, 'PX', string.format('%.0f', wait + window))
+redis.call('SET', once, '~ 0 ' .. memo)   -- for as long as it waits; promote.lua begins the window
 redis.call('HSET', LETTERS, once, table.concat({#topic, #key, #memo, window, topic .. key .. memo .. wire}, ' '))
 redis.call('ZADD', LATER, due, once)
 redis.call('PUBLISH', ARGV[1], '~later')
