@@ -128,13 +128,12 @@ MUTANTS = (
     Mutant(
         "a retry is an acknowledgement and a new event",
         "eventbus/consumer.py",
-        "        ours = await self._insist("
-        "lambda: self._shard.retry(self._group, self.name, again, pause=decided.pause))\n",
+        "        await self._retry([taken], again, decided.pause)\n",
         "        await self._shard.settle(self._group, self.name, [(taken.entry_id, taken.fence, taken.key)])\n"
         "        from eventbus.redis.shard import Letter\n"
         "        copy = f'{taken.entry_id} {taken.fence}'\n"
         "        letter = Letter(taken.topic, taken.key, copy, copy, '', 60_000, taken.wire)\n"
-        "        ours = [bool(await self._shard.publish([letter]))]\n",
+        "        self._release([taken], [bool(await self._shard.publish([letter]))])\n",
     ),
     Mutant(
         "a failed look-up counts as absent",
@@ -197,8 +196,8 @@ MUTANTS = (
     Mutant(
         "trimmed before every group has finished",
         "eventbus/redis/lua/trim.lua",
-        "low and before(low, old) and low or old",
-        "old",
+        "low and before(low, id) and low or id",
+        "id",
         test("contracts/test_history.py::test_trim_keeps_whatever_is_unfinished"),
     ),
     Mutant(
