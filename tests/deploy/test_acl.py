@@ -24,7 +24,8 @@ from eventbus.redis.history import History
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Shard
 from tests.conftest import wait_until
-from tests.deploy.servers import BINARIES, running
+from tests.deploy.servers import running
+from tests.servers import BINARIES
 
 ACL = Path(__file__).parents[2] / "deploy" / "acl" / "eventbus.acl"
 PASSWORD = "of-a-test"

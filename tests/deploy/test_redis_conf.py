@@ -10,7 +10,8 @@ from eventbus.doctor import diagnose
 from eventbus.redis import server, survey
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys
-from tests.deploy.servers import BINARIES, running
+from tests.deploy.servers import running
+from tests.servers import BINARIES
 
 CONF = Path(__file__).parents[2] / "deploy" / "redis" / "redis.conf"
 NOT_OURS = {"security", "rights"}

@@ -18,7 +18,8 @@ from eventbus.doctor import diagnose
 from eventbus.errors import Misconfigured, Unavailable
 from eventbus.redis import server
 from eventbus.redis.connection import Connection
-from tests.deploy.servers import BINARIES, running
+from tests.deploy.servers import running
+from tests.servers import BINARIES
 
 TLS_CONF = Path(__file__).parents[2] / "deploy" / "redis" / "tls.conf"
 

@@ -7,7 +7,6 @@ terminals or a Redis are.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import pty
 import socket
@@ -19,7 +18,6 @@ from pathlib import Path
 
 import click
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from eventbus import Payload, SyncPublisher, catalog
@@ -27,19 +25,6 @@ from service.cli import main
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
 CANARY = "hunter2-canary"
-
-
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No address from outside, and the logging that a command sets up ends with it."""
-    for name in ("EVENTBUS_URL", "EVENTBUS_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    before, root = structlog.get_config(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.configure(**before)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def eventbus(*arguments: str, stdin: str = "") -> Result:

@@ -18,7 +18,8 @@ from eventbus.redis.keys import ShardKeys
 from eventbus.redis.server import OVERRIDES, Server, check, described, has_login, is_local, read, unsafe
 from eventbus.redis.survey import look
 from tests.conftest import wait_until
-from tests.deploy.servers import BINARIES, free_port, running
+from tests.deploy.servers import running
+from tests.servers import BINARIES, free_port
 
 GOOD = {"redis_version": "7.0.15", "aof_enabled": 1, "maxmemory": 0, "maxmemory_policy": "noeviction"}
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
-import structlog
 
 from eventbus import Event, EventBus, Refused
 from eventbus.redis.embedded import EmbeddedRedis
@@ -65,14 +63,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """A Redis for this test; the logging that a command sets up ends with it."""
+def desk(own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A Redis for this test alone."""
     url = f"embedded://{own_redis.home}"
-    monkeypatch.delenv("EVENTBUS_CONFIG", raising=False)
     monkeypatch.setenv("EVENTBUS_URL", url)
-    before, root = structlog.get_config(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield Desk(url)
-    structlog.configure(**before)
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return Desk(url)

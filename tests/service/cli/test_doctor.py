@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import pty
 import subprocess
@@ -13,27 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from service.cli import main
-from tests.deploy.servers import BINARIES, running
+from tests.deploy.servers import running
+from tests.servers import BINARIES
 
 CANARY = "hunter2-canary"
 BINARY = next(iter(BINARIES.values()))
-
-
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No address from outside, and the logging that a command sets up ends with it."""
-    for name in ("EVENTBUS_URL", "EVENTBUS_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    before, root = structlog.get_config(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.configure(**before)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from eventbus.redis.embedded import EmbeddedRedis
@@ -22,16 +19,6 @@ schedules:
   check: {{cron: "0 2 * * *", timezone: Europe/Berlin, topic: custom.check}}
   off: {{cron: "0 3 * * *", topic: custom.check, enabled: false}}
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    before, root = structlog.get_config(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.configure(**before)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture
