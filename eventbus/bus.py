@@ -22,6 +22,7 @@ from eventbus.dead import DeadLetters
 from eventbus.ending import end
 from eventbus.errors import BacklogGrew, Conflict, EventBusError, Misconfigured, Unavailable, UnknownGroup
 from eventbus.event import Event
+from eventbus.gate import Gate
 from eventbus.ledger import KEEP, Ledger
 from eventbus.live import Listening, LiveFeed
 from eventbus.observer import Observer
@@ -37,6 +38,7 @@ from eventbus.replay import Replayed, replay
 from eventbus.serving import Serving
 from eventbus.spooling import Outcome, Spools
 from eventbus.subscription import Handler, Options, Start, Subscription, start_behind
+from eventbus.trail import Trail
 from eventbus.upkeep import Keep
 
 REMEMBER = timedelta(hours=24)
@@ -111,6 +113,8 @@ class EventBus:
         self._confirm = {level: Confirm(level, replicas, publish_timeout * 0.6) for level in get_args(Durability)}
         self._durability: Durability = durability
         self.ledger = Ledger(connection, keys, keep=ledger_keep)
+        self.gate = Gate(connection, keys)
+        self.trail = Trail(connection, keys, keep=ledger_keep)
         self.dead = DeadLetters(self._history, self._shard)
 
     # -- life ------------------------------------------------------------------------------------------------------

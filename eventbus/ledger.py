@@ -24,6 +24,7 @@ from eventbus.subscription import Attempt
 KEEP = timedelta(days=30)
 ABANDONED = timedelta(minutes=2)
 MAX_RESULT_BYTES = 4096
+MAX_WHY = 500
 
 
 class Permission(StrEnum):
@@ -54,6 +55,7 @@ class Ledger:
     def __init__(self, connection: Connection, keys: ShardKeys, *, keep: timedelta = KEEP) -> None:
         self._connection = connection
         self._keys = keys
+        self.keep = keep
         self._keep_ms = int(keep.total_seconds() * 1000)
 
     async def intend(self, key: str, content: bytes, attempt: Attempt | None = None) -> Entry:
@@ -79,13 +81,17 @@ class Ledger:
 
     async def done(self, entry: Entry, result: dict[str, Any]) -> None:
         """The action happened, with this result."""
-        text = json.dumps(result, separators=(",", ":"))
+        text = _json(result)
         if len(text) > MAX_RESULT_BYTES:
             raise ValueError(f"a ledger result has {MAX_RESULT_BYTES} bytes at most, this one {len(text)}")
         await self._conclude(entry, "done", text)
 
-    async def not_done(self, entry: Entry) -> None:
-        """The action surely did not happen; the next one may go ahead."""
+    async def not_done(self, entry: Entry, why: str = "", *, for_good: bool = False) -> None:
+        """The action surely did not happen; the next one may go ahead. `for_good`: the service refused it."""
+        await self._conclude(entry, "failed" if for_good else "retry", _json({"why": why[:MAX_WHY]}))
+
+    async def nothing(self, entry: Entry) -> None:
+        """There was nothing to do; no row is left."""
         await self._conclude(entry, "open", "")
 
     async def unknown(self, entry: Entry) -> None:
@@ -103,3 +109,7 @@ class Ledger:
                     raise
             else:
                 return
+
+
+def _json(result: dict[str, Any]) -> str:
+    return json.dumps(result, separators=(",", ":"))

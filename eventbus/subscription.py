@@ -43,11 +43,15 @@ class TryLater(Exception):
 
 
 class Refused(Exception):
-    """Raised by a handler: it can never be done. The delivery goes to the dead letters with this reason."""
+    """Raised by a handler: it shall not be tried again. The delivery goes to the dead letters.
 
-    def __init__(self, reason: str) -> None:
+    kind  rejected: it can never be done; unknown: nobody can say whether it was done, a person has to
+    """
+
+    def __init__(self, reason: str, *, kind: Literal["rejected", "unknown"] = "rejected") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def verdict(error: Exception, attempt: int, options: Options) -> Bury | Again:
     if isinstance(error, InvalidEvent):
         return Bury("invalid", _text(error))
     if isinstance(error, Refused):
-        return Bury("rejected", _writable(error.reason))
+        return Bury(error.kind, _writable(error.reason))
     if isinstance(error, TryLater):
         return _later(error, attempt, options)
     text = f"{type(error).__name__}: {_text(error)}"[:ERROR_CHARACTERS]

@@ -46,6 +46,8 @@ class DeliveryResult:
     reference   the service's id of the effect: a message's ts, a comment's id
     url         its page, for people
     detail      one line for people; no secret
+    state       what the adapter wants to know when the next event of the same thread comes; see `Earlier`
+    ends        nothing of the thread is open any more: the next event of it begins anew
     """
 
     outcome: Outcome
@@ -53,11 +55,21 @@ class DeliveryResult:
     url: str | None = None
     detail: str = ""
     retry_after: timedelta | None = None
+    state: Mapping[str, str] = field(default_factory=dict)
+    ends: bool = False
 
     @classmethod
-    def delivered(cls, reference: str | None = None, *, url: str | None = None, detail: str = "") -> DeliveryResult:
+    def delivered(
+        cls,
+        reference: str | None = None,
+        *,
+        url: str | None = None,
+        detail: str = "",
+        state: Mapping[str, str] | None = None,
+        ends: bool = False,
+    ) -> DeliveryResult:
         """The effect exists now."""
-        return cls(Outcome.DELIVERED, reference, url, detail)
+        return cls(Outcome.DELIVERED, reference, url, detail, state=state or {}, ends=ends)
 
     @classmethod
     def skipped(cls, detail: str) -> DeliveryResult:
@@ -66,17 +78,33 @@ class DeliveryResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What this integration made before for the same thread: the comment to edit, the incident to resolve.
+
+    reference, url, state   as the adapter's `DeliveryResult` gave them
+    """
+
+    reference: str | None = None
+    url: str | None = None
+    state: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
-    """What an adapter is told beside the event: one attempt to bring one event to one target.
+    """What an adapter is told beside the thing itself: one attempt to bring one thing to one target.
 
     key      idempotency key: the same on every attempt of this delivery, different for every other
     target   which of the integration's targets
     attempt  counted from 1
+    thread   what it is about, such as `task_id:42`; things with one thread share an artifact. Empty: stands alone
+    earlier  what was made for this thread before and has not ended; None: nothing
     """
 
     key: str
     target: str = "default"
     attempt: int = 1
+    thread: str = ""
+    earlier: Earlier | None = None
 
 
 class Severity(StrEnum):
@@ -123,6 +151,49 @@ class Artifact(BaseModel):
     content: dict[str, JsonValue]
 
 
+What = Event[Any] | Notification | Artifact
+"""What an integration is given to bring out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One request as it would leave, for people: a dry run and `eventbus routes test` show it.
+
+    doing    in words: `comment on acme/api#7`
+    request  method and address, without what is secret: `POST https://api.github.com/repos/...`
+    body     the body as text
+    """
+
+    doing: str
+    request: str = ""
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much a service takes: at most `count` calls in any time of length `per`, `burst` of them at once.
+
+    The dispatcher spaces calls so that the service never has to refuse one; all workers share the budget.
+
+    each  what it counts for: the whole account, or each of the places that `Integration.places` names
+    """
+
+    name: str
+    count: int
+    per: timedelta
+    burst: int = 1
+    each: Literal["account", "place"] = "account"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.burst <= self.count:
+            raise ValueError(f"budget {self.name}: burst must be 1 to {self.count}, not {self.burst}")
+
+    @property
+    def spacing(self) -> timedelta:
+        """Between two calls once the burst is used up. A full burst and what follows it fit into one `per`."""
+        return self.per / (self.count - self.burst + 1)
+
+
 HEALTH_SECONDS = 4.0
 """How long a service may take to say how it is: less than the registry waits for an adapter."""
 
@@ -160,8 +231,20 @@ Effects = Literal["keyed", "searchable", "repeatable", "at_least_once"]
 keyed          the service itself drops a repeated key: send again
 searchable     the adapter looks for its mark (`Reconciles`) before sending again
 repeatable     the receiver recognises a repeat by a stable id it is sent: send again
-at_least_once  it can't be known: send again, and say in the README that a crash may double it
+at_least_once  it can't be known: parked for a person (`eventbus unknown`), unless the config says to send again
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A right that our credentials need at the service; `eventbus integrations doctor` asks for it.
+
+    why  what fails without it
+    """
+
+    name: str
+    why: str
+    needed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +259,8 @@ class Manifest:
     artifacts      kinds that create_artifact takes, with the model of their content
     effects        see `Effects`
     limits         the service's published limits, for people
+    budgets        those that calls are spaced by
+    scopes         what its credentials need
     """
 
     name: str
@@ -187,6 +272,8 @@ class Manifest:
     artifacts: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     effects: Effects = "at_least_once"
     limits: str = ""
+    budgets: tuple[Budget, ...] = ()
+    scopes: tuple[Scope, ...] = ()
 
 
 class Store(Protocol):
@@ -245,14 +332,26 @@ class Integration(ABC, Generic[ConfigT]):
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
         """Act on an event: at most one effect, named by `delivery.key`."""
 
-    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
         """Tell people. Raises Rejected where the adapter has no notifications."""
         raise Rejected(f"{self.manifest.name} sends no notifications")
 
-    async def create_artifact(self, artifact: Artifact, key: str) -> DeliveryResult:
+    async def create_artifact(self, artifact: Artifact, delivery: Delivery) -> DeliveryResult:
         """Make a thing at the service. Raises Rejected where the adapter makes none of that type."""
         known = ", ".join(self.manifest.artifacts) or "none"
         raise Rejected(f"{self.manifest.name} makes no artifact {artifact.type!r}; it makes: {known}")
+
+    def places(self, what: What, delivery: Delivery) -> tuple[str, ...]:
+        """Where it goes, for the budgets that count for each place: a channel, a repository. Pure."""
+        return ()
+
+    def preview(self, what: What, delivery: Delivery) -> Sequence[Preview]:
+        """The requests that bring it out, without sending any; empty when it asks nothing of this integration.
+
+        Pure: made of the settings and the thing, with `delivery.earlier` as it is given. Raises Rejected for what can
+        never be sent.
+        """
+        raise Rejected(f"{self.manifest.name} offers no preview")
 
     @abstractmethod
     async def health(self) -> Health:
@@ -281,7 +380,7 @@ class Subscribes(Protocol):
 class Reconciles(Protocol):
     """An adapter that can find out whether the effect of a key exists."""
 
-    async def find(self, what: Event[Any] | Notification | Artifact, key: str) -> DeliveryResult | None:
+    async def find(self, what: What, delivery: Delivery) -> DeliveryResult | None:
         """The effect, or None when it surely does not exist. Raises IntegrationError when it can't be known."""
         ...
 
@@ -323,9 +422,11 @@ class Inbound(Protocol):
 __all__ = [
     "Action",
     "Artifact",
+    "Budget",
     "Context",
     "Delivery",
     "DeliveryResult",
+    "Earlier",
     "Effects",
     "Health",
     "HealthState",
@@ -336,9 +437,12 @@ __all__ = [
     "Manifest",
     "Notification",
     "Outcome",
+    "Preview",
     "Reconciles",
+    "Scope",
     "Severity",
     "Store",
     "Subscribes",
     "Target",
+    "What",
 ]

@@ -31,6 +31,7 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
+from integrations.exchange import record
 
 MAX_ANSWER_BYTES = 1024 * 1024
 EXCERPT_CHARACTERS = 200
@@ -118,7 +119,7 @@ class Http:
         the address or a header is none.
         """
         total = self._total if timeout is None else timeout.total_seconds()
-        sent = False
+        sent, began = False, time.perf_counter()
 
         async def trace(event: str, info: object) -> None:
             nonlocal sent
@@ -135,9 +136,11 @@ class Http:
             async with asyncio.timeout(total):
                 answer = await self._transport.handle_async_request(request)
                 try:
-                    return Answer(answer.status_code, answer.headers, await _read(answer), ours=_ours(request))
+                    whole = Answer(answer.status_code, answer.headers, await _read(answer), ours=_ours(request))
                 finally:
                     await answer.aclose()
+            record(f"{method} {_host(url)}", f"{whole.status} {whole.excerpt()}".rstrip(), _ms_since(began))
+            return whole
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise Misconfigured(f"{_host(url)}: not an http or https address") from None
         except (httpx.LocalProtocolError, UnicodeError):
@@ -148,6 +151,7 @@ class Http:
             error = f"{_host(url)} did not answer within {total:g} s"
         except httpx.HTTPError as cause:
             error = f"{_host(url)}: {_describe(cause)}"
+        record(f"{method} {_host(url)}", error, _ms_since(began))
         if sent:
             raise OutcomeUnknown(error) from None
         raise Unreachable(error) from None
@@ -199,6 +203,10 @@ def _ours(request: httpx.Request) -> frozenset[str]:
         {target for target in targets if len(target) > 1}
         | {part for part in (*values, *parts) if len(part) >= MIN_SECRET_CHARACTERS}
     )
+
+
+def _ms_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000
 
 
 def _host(url: str) -> str:

@@ -1,63 +1,35 @@
-"""Tells when an integration stops working and when it works again, as events.
+"""Tells people, through an event, that an integration stopped working and that it works again.
 
-An account is degraded at once when its credentials are refused, and after FAILURES attempts in a row that failed for
-the service's reasons. One success ends it.
+Which of the two happened, the gate that all workers share knows: each change is told once, by whoever caused it.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import structlog
 
-from eventbus import Conflict, EventBus, EventBusError
+from eventbus import EventBus, EventBusError
 from eventbus.topics import IntegrationDegraded, IntegrationRecovered
-from integrations.errors import AuthFailed, NotReady, OutcomeUnknown, ServiceFault, Unreachable
-
-FAILURES = 5
-AGAIN = timedelta(minutes=5)
-"""All workers together announce an integration's state at most once in this time."""
 
 _log = structlog.get_logger("registry")
 
 
 class Condition:
-    """The state of one account as this process sees it."""
+    """Says how accounts are."""
 
-    def __init__(self, integration: str, bus: EventBus) -> None:
-        self._integration = integration
+    def __init__(self, bus: EventBus) -> None:
         self._bus = bus
-        self._failures = 0
-        self._is_degraded = False
 
-    async def failed(self, error: BaseException) -> None:
-        """An attempt failed."""
-        if isinstance(error, AuthFailed):
-            self._failures = FAILURES
-        elif isinstance(error, NotReady | OutcomeUnknown | ServiceFault | Unreachable | TimeoutError):
-            self._failures += 1
-        if self._failures >= FAILURES and not self._is_degraded:
-            self._is_degraded = True
-            detail = str(error) or "no answer in time"
-            await self._tell(IntegrationDegraded(integration=self._integration, detail=detail[:500]), "degraded")
+    async def degraded(self, account: str, detail: str) -> None:
+        """Its breaker opened; its events wait."""
+        await self._tell(account, "degraded", IntegrationDegraded(integration=account, detail=detail[:500]))
 
-    async def worked(self) -> None:
-        """An attempt succeeded."""
-        self._failures = 0
-        if self._is_degraded:
-            self._is_degraded = False
-            await self._tell(IntegrationRecovered(integration=self._integration), "recovered")
+    async def recovered(self, account: str) -> None:
+        """Its breaker closed; its events flow."""
+        await self._tell(account, "recovered", IntegrationRecovered(integration=account))
 
-    async def _tell(self, what: IntegrationDegraded | IntegrationRecovered, state: str) -> None:
-        _log.warning("integration " + state, integration=self._integration)
+    async def _tell(self, account: str, state: str, what: IntegrationDegraded | IntegrationRecovered) -> None:
+        _log.warning("integration " + state, account=account)
         try:
-            await self._bus.publish(
-                what,
-                source=f"/registry/{self._integration}",
-                idempotency_key=f"{state}:{self._integration}",
-                remember=AGAIN,
-            )
-        except Conflict:
-            pass  # another worker said it first, in other words
+            await self._bus.publish(what, source=f"/registry/{account}")
         except EventBusError as error:
-            _log.warning("not announced", integration=self._integration, error=str(error))
+            _log.warning("not announced", account=account, error=str(error))

@@ -32,7 +32,9 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 """What an adapter or a configured integration may be called: it becomes a consumer group, a metric label, a segment of
 a Redis key and of a URL."""
 
-RESERVED_KEYS = frozenset({"enabled", "adapter", "topics", "start", "timeout"})
+RESERVED_KEYS = frozenset(
+    {"enabled", "adapter", "topics", "start", "timeout", "dry_run", "when_unknown", "breaker_seconds"}
+)
 """Keys of an `integrations.<name>` section that belong to the registry (`settings.IntegrationSettings`)."""
 
 

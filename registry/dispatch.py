@@ -1,224 +1,287 @@
-"""Brings one thing to one integration, once in effect: the ledger around every outgoing call.
+"""Brings one thing to one integration, once in effect: gate and ledger around every outgoing call.
 
-The order never changes: ask the ledger, find out what an earlier attempt left behind, call the adapter, note the
-result. Only here is decided what an adapter's error means for the delivery; adapters and their clients never retry.
+The order never changes: wait for a turn at the gate, ask the ledger, find out what an earlier attempt left behind, call
+the adapter, note the result, tell the gate. Adapters and their clients never retry; what an error means is `judgement`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypeVar
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
-from pydantic import BaseModel
+from pydantic import JsonValue
 
-from eventbus import Attempt, Event, EventBusError, Refused, TryLater, Unavailable
+from eventbus import Event, EventBus, EventBusError, TryLater
 from eventbus.failpoint import failpoint
+from eventbus.gate import How, Turn
 from eventbus.ledger import Entry, Ledger, Permission
-from integrations.base import Artifact, Delivery, DeliveryResult, Integration, Notification, Outcome, Reconciles
-from integrations.errors import (
-    AuthFailed,
-    IntegrationError,
-    Misconfigured,
-    NotReady,
-    OutcomeUnknown,
-    RateLimited,
-    Rejected,
-    ServiceFault,
-    Unreachable,
-)
+from integrations.base import Delivery, DeliveryResult, Earlier, Outcome, Reconciles
+from integrations.errors import NotReady, OutcomeUnknown, Rejected
+from integrations.exchange import Exchange, listening
+from registry.act import Act, Busy, KeyReused, Parked, Waiting, contained
+from registry.condition import Condition
+from registry.judgement import FOR_GOOD, SURELY_NOT_DONE, describe, for_the_breaker, for_the_bus, surely_not_done
 from registry.metrics import Metrics
-
-AUTH_PAUSE = timedelta(seconds=60)
-"""How long a group waits after its credentials were refused, before one more try."""
 
 FRESH_SECONDS = 1.0
 """How old the ledger's permission may be when the call leaves; then it is asked once more whose delivery it is."""
 
-_SURELY_NOT_DONE = (NotReady, RateLimited, Unreachable, Rejected, AuthFailed, Misconfigured)
+_AGAIN = timedelta(seconds=1)
+"""Having waited longer than this for its turn, an act looks again whether the service was left alone meanwhile."""
+
+_WAIT = {
+    "floor": "{account} asked us to wait",
+    "open": "{account} is failing and left alone for a while",
+    "full": "the budget {budget} of {account} is used up",
+}
 
 _log = structlog.get_logger("delivery")
 
-What = Event[Any] | Notification | Artifact
-
-T = TypeVar("T")
-
-
-class Busy(Exception):
-    """The same action is under way in another process."""
-
-
-class KeyReused(Exception):
-    """The idempotency key stands for another content."""
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One outgoing call: what, to whom, under which key, and the fence of the delivery it belongs to."""
-
-    integration: str
-    method: str
-    key: str
-    what: What
-    call: Callable[[], Awaitable[DeliveryResult]]
-    attempt: Attempt | None = None
-
 
 class Dispatcher:
-    """Makes actions happen once."""
+    """Makes acts happen once."""
 
-    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
-        self._ledger = ledger
+    def __init__(self, bus: EventBus, metrics: Metrics, ledger: Ledger | None = None) -> None:
+        self._bus = bus
+        self._ledger = ledger or bus.ledger
         self._metrics = metrics
+        self._condition = Condition(bus)
 
-    async def deliver(
-        self, name: str, adapter: Integration[Any], target: str, event: Event[Any], attempt: Attempt, timeout: timedelta
-    ) -> DeliveryResult:
-        """An event to a target of an integration. Raises TryLater or Refused, as a handler of the bus does."""
-        delivery = Delivery(key=f"{name}:{target}:{event.id}", target=target, attempt=attempt.number)
-        action = Action(
-            integration=name,
-            method="handle_event",
-            key=delivery.key,
-            what=event,
-            call=lambda: adapter.handle_event(event, delivery),
-            attempt=attempt,
-        )
-        log = _log.bind(integration=name, target=target, event_id=event.id, topic=event.topic, attempt=attempt.number)
-        started = time.perf_counter()
-        try:
-            result = await self.once(adapter, action, timeout)
-        except Exception as error:
-            log.warning("not delivered", error=describe(error), latency_ms=_ms_since(started))
-            raise _verdict(error) from error
-        log.info(
-            "delivered" if result.outcome is not Outcome.SKIPPED else "skipped",
-            outcome=result.outcome.value,
-            reference=result.reference,
-            url=result.url,
-            detail=result.detail,
-            latency_ms=_ms_since(started),
-        )
+    async def deliver(self, act: Act) -> DeliveryResult:
+        """A delivery of the bus. Raises TryLater or Refused, as a handler of the bus does."""
+        with listening() as heard:
+            started = time.perf_counter()
+            try:
+                result = await self.once(act)
+            except Exception as error:
+                verdict = for_the_bus(error)
+                await self._tell(act, heard, started, error=describe(error), outcome=_outcome_of(error, verdict))
+                raise verdict from error
+            await self._tell(act, heard, started, outcome=result.outcome.value, result=result)
         return result
 
-    async def once(self, adapter: Integration[Any], action: Action, timeout: timedelta) -> DeliveryResult:
-        """The action's result: made now, or by whoever did it before.
+    async def once(self, act: Act) -> DeliveryResult:
+        """The act's result: made now, or by whoever did it before.
 
-        Raises the adapter's IntegrationError, TimeoutError, Busy, KeyReused, or whatever a faulty adapter raises.
+        Raises the adapter's IntegrationError, TimeoutError, Waiting, Busy, KeyReused, Parked, or whatever a faulty
+        adapter raises.
         """
+        if act.dry_run:
+            return _shown(act)
+        turn = await self._turn(act)
+        how, floor = _no_call()
+        try:
+            result = await self._by_the_ledger(act)
+            if result.outcome in (Outcome.DELIVERED, Outcome.REJECTED):
+                how = "ok"
+        except Exception as error:
+            how, floor = for_the_breaker(error)
+            await self._report(act, turn, how, floor, describe(error))
+            raise
+        await self._report(act, turn, how, floor, "")
+        return result
+
+    # -- the gate --------------------------------------------------------------------------------------------------
+
+    async def _turn(self, act: Act) -> Turn:
+        """Wait for the turn; raises Waiting when that takes longer than a worker holds a delivery in its hand."""
+        turn = await self._bus.gate.enter(act.account, act.costs(), probe=act.timeout)
+        if not turn.is_open:
+            raise _held(act, turn)
+        if turn.after:
+            await asyncio.sleep(turn.after.total_seconds())
+        if turn.after > _AGAIN and turn.kind == "go":
+            now = await self._bus.gate.enter(act.account, (), probe=act.timeout)
+            if not now.is_open:
+                raise _held(act, now)
+            return now
+        return turn
+
+    async def _report(self, act: Act, turn: Turn, how: How, floor: timedelta, detail: str) -> None:
+        if how == "none" and not floor and turn.kind == "go":
+            return
+        try:
+            changed = await self._bus.gate.report(act.account, turn, how, floor=floor, breaker=act.breaker)
+        except EventBusError as error:  # what happened is in the ledger; the breaker misses one call
+            _log.warning("not told to the gate", account=act.account, error=str(error))
+            return
+        if changed == "opened":
+            await self._condition.degraded(act.account, detail)
+        elif changed == "closed":
+            await self._condition.recovered(act.account)
+
+    # -- the ledger ------------------------------------------------------------------------------------------------
+
+    async def _by_the_ledger(self, act: Act) -> DeliveryResult:
         asked = time.monotonic()
-        entry = await self._ledger.intend(action.key, _content(action), action.attempt)
+        entry = await self._ledger.intend(act.delivery.key, act.content, act.attempt)
         if entry.permission is Permission.DONE:
             return _repeated(entry.result or {})
         if entry.permission is Permission.CONFLICT:
-            raise KeyReused(f"{action.integration}: this idempotency key was used for something else")
+            raise KeyReused(f"{act.account}: this idempotency key was used for something else")
         if entry.permission is Permission.BUSY:
-            raise Busy(f"{action.integration}: the same action is under way")
+            raise Busy(f"{act.account}: the same action is under way")
         if entry.permission is Permission.FENCED:
             raise TryLater("the delivery is no longer ours", counts=False)
         failpoint("effect.after_intent")
         try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                result = await self._found_or_made(adapter, action, entry, asked)
-        except _SURELY_NOT_DONE:
-            await self._ledger.not_done(entry)
-            raise
-        except Exception:
+            async with asyncio.timeout(act.timeout.total_seconds()):
+                result = await self._found_or_made(act, entry, asked)
+        except Exception as error:
+            if surely_not_done(error, act.adapter):
+                await self._ledger.not_done(entry, describe(error), for_good=isinstance(error, FOR_GOOD))
+                raise
             await self._ledger.unknown(entry)
-            raise
+            raise _parked(act, error) from error
         failpoint("effect.after_call")
-        await self._note(entry, result)
+        await self._note(act, entry, result)
         return result
 
-    async def _found_or_made(
-        self, adapter: Integration[Any], action: Action, entry: Entry, asked: float
-    ) -> DeliveryResult:
-        if entry.permission is Permission.UNKNOWN and isinstance(adapter, Reconciles):
-            found = await contained(self._look_up(adapter, action))
-            if found is not None:
-                return DeliveryResult(Outcome.DUPLICATE, found.reference, found.url, "found at the service")
+    async def _found_or_made(self, act: Act, entry: Entry, asked: float) -> DeliveryResult:
+        delivery = await self._with_earlier(act)
+        if entry.permission is Permission.UNKNOWN:
+            if isinstance(act.adapter, Reconciles):
+                found = await contained(self._look_up(act.adapter, act, delivery))
+                if found is not None:
+                    return replace(found, outcome=Outcome.DUPLICATE, detail="found at the service")
+            elif act.adapter.manifest.effects == "at_least_once" and not act.resend:
+                raise OutcomeUnknown(
+                    "an earlier attempt was cut off, and the service can't be asked about it"
+                )
         is_old = time.monotonic() - asked > FRESH_SECONDS  # frozen or kept waiting since: somebody may have taken over
-        if is_old and action.attempt is not None and not await self._ledger.is_ours(action.attempt):
+        if is_old and act.attempt is not None and not await self._ledger.is_ours(act.attempt):
             raise NotReady("the delivery is no longer ours")
-        with self._metrics.request(action.integration, action.method):
-            return await contained(action.call())
+        with self._metrics.request(act.integration, act.method):
+            return await contained(act.call(delivery))
 
-    async def _look_up(self, adapter: Reconciles, action: Action) -> DeliveryResult | None:
+    async def _look_up(self, adapter: Reconciles, act: Act, delivery: Delivery) -> DeliveryResult | None:
         try:
-            return await adapter.find(action.what, action.key)
-        except _SURELY_NOT_DONE as error:
+            return await adapter.find(act.what, delivery)
+        except SURELY_NOT_DONE as error:
             # What surely was not done is the look-up. About the effect it says nothing: that stays unknown.
             wait = error.retry_after
             raise OutcomeUnknown(f"can't look for an earlier effect: {error.detail}", retry_after=wait) from error
 
-    async def _note(self, entry: Entry, result: DeliveryResult) -> None:
+    async def _note(self, act: Act, entry: Entry, result: DeliveryResult) -> None:
         if result.outcome in (Outcome.DELIVERED, Outcome.DUPLICATE):
+            await self._keep_thread(act, result)
             row = {"outcome": result.outcome.value, "reference": result.reference, "url": result.url}
             failpoint("effect.before_done")
             await self._ledger.done(entry, {**row, "detail": result.detail[:500]})
             failpoint("effect.after_done")
         elif result.outcome is Outcome.UNKNOWN:
             await self._ledger.unknown(entry)
-            raise OutcomeUnknown(result.detail or "the adapter can't tell", retry_after=result.retry_after)
+            unknown = OutcomeUnknown(result.detail or "the adapter can't tell", retry_after=result.retry_after)
+            raise _parked(act, unknown)
+        elif result.outcome is Outcome.SKIPPED:
+            await self._ledger.nothing(entry)
         else:
-            await self._ledger.not_done(entry)
+            is_refused = result.outcome is Outcome.REJECTED
+            await self._ledger.not_done(entry, result.detail, for_good=is_refused)
             if result.outcome is Outcome.RETRY:
                 raise NotReady(result.detail or "the adapter asked for another attempt", retry_after=result.retry_after)
-            if result.outcome is Outcome.REJECTED:
-                raise Rejected(result.detail or "the service refused")
+            raise Rejected(result.detail or "the service refused")
+
+    # -- threads: what was made earlier for the same thing -----------------------------------------------------------
+
+    async def _with_earlier(self, act: Act) -> Delivery:
+        if not act.delivery.thread:
+            return act.delivery
+        row = await self._bus.table(act.integration).get(_thread_row(act))
+        if not isinstance(row, dict):
+            return act.delivery
+        reference, url, state = row.get("reference"), row.get("url"), row.get("state")
+        earlier = Earlier(
+            reference if isinstance(reference, str) else None,
+            url if isinstance(url, str) else None,
+            {str(name): str(value) for name, value in state.items()} if isinstance(state, dict) else {},
+        )
+        return replace(act.delivery, earlier=earlier)
+
+    async def _keep_thread(self, act: Act, result: DeliveryResult) -> None:
+        """Before the ledger's row: a crash in between repeats this, one the other way round would lose it."""
+        if not act.delivery.thread:
+            return
+        table = self._bus.table(act.integration)
+        if result.ends:
+            await table.delete(_thread_row(act))
+        elif result.reference is not None or result.state:
+            row: dict[str, JsonValue] = {"reference": result.reference, "url": result.url, "state": {**result.state}}
+            await table.put(_thread_row(act), row, lifetime=self._ledger.keep)
+
+    # -- what is told ------------------------------------------------------------------------------------------------
+
+    async def _tell(
+        self,
+        act: Act,
+        heard: list[Exchange],
+        started: float,
+        *,
+        outcome: str,
+        error: str = "",
+        result: DeliveryResult | None = None,
+    ) -> None:
+        number, ms = act.delivery.attempt, round((time.perf_counter() - started) * 1000, 1)
+        facts: dict[str, Any] = {"outcome": outcome, "latency_ms": ms}
+        if result is not None:
+            facts |= {"reference": result.reference, "url": result.url, "detail": result.detail}
+        if error:
+            facts["error"] = error
+        log = _log.bind(integration=act.integration, target=act.delivery.target, method=act.method, attempt=number)
+        if isinstance(act.what, Event):
+            log = log.bind(event_id=act.what.id, topic=act.what.topic)
+        (log.warning if error else log.info)(_HEADLINES.get(outcome, "not delivered"), **facts)
+        if act.event_id is not None:
+            line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "account": act.account}
+            requests: list[JsonValue] = [asdict(one) for one in heard]
+            await self._bus.trail.note(
+                act.event_id, {**line, "method": act.method, "attempt": number, **facts, "requests": requests}
+            )
 
 
-async def contained(call: Awaitable[T]) -> T:
-    """A call into an adapter. One that tries to end the program has a fault like any other; ours goes on."""
-    try:
-        return await call
-    except SystemExit as error:
-        raise RuntimeError(f"it tried to end the program with SystemExit({error.code!r})") from error
+_HEADLINES = {"delivered": "delivered", "duplicate": "delivered", "skipped": "skipped", "waits": "waits"}
 
 
-def describe(error: BaseException) -> str:
-    """One line for people: what went wrong, in our words where it is one of ours."""
-    if isinstance(error, IntegrationError):
-        return f"{type(error).__name__}: {error.detail}"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, TryLater | Refused):
-        return error.reason
-    if isinstance(error, Busy | KeyReused | EventBusError):
-        return str(error)
-    return f"a fault in the adapter: {type(error).__name__}: {error}"
+def _no_call() -> tuple[How, timedelta]:
+    return "none", timedelta()
 
 
-def _verdict(error: Exception) -> Exception:
-    """What the bus shall do with a delivery that ended like this."""
-    text = describe(error)
-    if isinstance(error, TryLater | Refused):
+def _held(act: Act, turn: Turn) -> Waiting:
+    budget = turn.cost.name if turn.cost is not None else ""
+    per_place = turn.cost is not None and ":" in turn.cost.name
+    text = _WAIT[turn.kind].format(account=act.account, budget=budget)
+    return Waiting(text, retry_after=turn.after, pause=not per_place)
+
+
+def _parked(act: Act, error: Exception) -> Exception:
+    """An outcome that nobody can find out is for a person, at once: another attempt would know no more."""
+    can_tell = act.adapter.manifest.effects != "at_least_once" or act.resend
+    if can_tell or not isinstance(error, OutcomeUnknown | TimeoutError):
         return error
-    if isinstance(error, Rejected | Misconfigured | KeyReused):
-        return Refused(text)
-    if isinstance(error, RateLimited):
-        return TryLater(text, after=error.retry_after, counts=False, pause=True)
-    if isinstance(error, AuthFailed):
-        return TryLater(text, after=AUTH_PAUSE, counts=False, pause=True)
-    if isinstance(error, NotReady | Unreachable | ServiceFault | OutcomeUnknown):
-        return TryLater(text, after=error.retry_after)
-    return TryLater(text, counts=not isinstance(error, Unavailable))  # Redis away: not this delivery's doing
+    return Parked(f"{describe(error)}; see eventbus unknown")
 
 
-def _content(action: Action) -> bytes:
-    """What an idempotency key stands for: the content, without what changes from one call to the next."""
-    what: BaseModel = action.what
-    body = what.id if isinstance(what, Event) else what.model_dump_json()
-    return f"{action.integration}\0{action.method}\0{body}".encode()
+def _outcome_of(error: Exception, verdict: Exception) -> str:
+    if isinstance(verdict, TryLater):
+        return "waits" if isinstance(error, Waiting) else "retry"
+    return getattr(verdict, "kind", "rejected")
+
+
+def _shown(act: Act) -> DeliveryResult:
+    """What would be sent, without a word to the service."""
+    previews = act.adapter.preview(act.what, act.delivery)
+    if not previews:
+        return DeliveryResult.skipped("dry run: nothing would be sent")
+    return DeliveryResult.skipped("dry run: " + "; ".join(f"{one.doing} ({one.request})" for one in previews)[:1000])
 
 
 def _repeated(row: dict[str, Any]) -> DeliveryResult:
     return DeliveryResult(Outcome.DUPLICATE, row.get("reference"), row.get("url"), row.get("detail", ""))
 
 
-def _ms_since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 1)
+def _thread_row(act: Act) -> str:
+    return f"thread:{act.delivery.target}:{act.delivery.thread}"

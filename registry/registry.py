@@ -18,12 +18,25 @@ import structlog
 from pydantic import BaseModel
 
 from eventbus import Attempt, Event, EventBus, EventBusError, Options, Unavailable
+from eventbus.gate import Breaker
 from eventbus.pattern import check_pattern, check_topic, matches_any
-from integrations.base import Artifact, Context, DeliveryResult, Health, Integration, Notification, Subscribes, Target
+from integrations.base import (
+    Artifact,
+    Context,
+    Delivery,
+    DeliveryResult,
+    Health,
+    Integration,
+    Notification,
+    Subscribes,
+    Target,
+    What,
+)
 from integrations.errors import IntegrationError, NotReady
 from integrations.http import Http
-from registry.condition import Condition
-from registry.dispatch import Action, Dispatcher, contained, describe
+from registry.act import Act, contained
+from registry.dispatch import Dispatcher
+from registry.judgement import describe
 from registry.metrics import Metrics
 
 HEALTH_SECONDS = 5.0
@@ -50,6 +63,9 @@ class Account:
     topics   what it takes, where the config narrows the manifest's
     timeout  for one call of the adapter
     options  how its subscriptions are served
+    dry_run  it says what it would do, and does nothing
+    resend   it does again what nobody can say was done
+    breaker  when its service is left alone
     fault    why it is not ready; None when it is
     """
 
@@ -59,6 +75,9 @@ class Account:
     topics: tuple[str, ...] | None = None
     timeout: timedelta = timedelta(seconds=20)
     options: Options = field(default_factory=lambda: Options(concurrency=16, start="now"))
+    dry_run: bool = False
+    resend: bool = False
+    breaker: Breaker = field(default_factory=Breaker)
     fault: str | None = "not started"
 
     def targets(self) -> list[tuple[str, Target]]:
@@ -76,9 +95,8 @@ class Registry:
     def __init__(self, bus: EventBus, metrics: Metrics, *, serve: bool) -> None:
         self._bus = bus
         self._serve = serve
-        self._dispatcher = Dispatcher(bus.ledger, metrics)
+        self._dispatcher = Dispatcher(bus, metrics)
         self._accounts: dict[str, Account] = {}
-        self._conditions: dict[str, Condition] = {}
         self._retries: set[asyncio.Task[None]] = set()
 
     # -- accounts --------------------------------------------------------------------------------------------------
@@ -88,7 +106,6 @@ class Registry:
         if account.name in self._accounts:
             raise ValueError(f"integration {account.name} is registered already")
         self._accounts[account.name] = account
-        self._conditions[account.name] = Condition(account.name, self._bus)
 
     def get(self, name: str) -> Account:
         """The account; UnknownIntegration naming the known ones."""
@@ -193,33 +210,36 @@ class Registry:
     # -- what it is for --------------------------------------------------------------------------------------------
 
     async def _deliver(self, account: Account, target: str, event: Event[Any], attempt: Attempt) -> None:
-        condition = self._conditions[account.name]
-        try:
-            await self._dispatcher.deliver(account.name, account.adapter, target, event, attempt, account.timeout)
-        except Exception as error:
-            await condition.failed(error.__cause__ or error)
-            raise
-        await condition.worked()
+        key = f"{account.name}:{target}:{event.id}"
+        delivery = Delivery(key, target, attempt.number, thread=event.key or "")
+        await self._dispatcher.deliver(self._act(account, event, delivery, attempt))
 
     async def send_notification(self, name: str, notification: Notification, key: str) -> DeliveryResult:
         """Tell people through an integration, once per key. Raises what `Dispatcher.once` raises."""
         account = self._ready(name)
-        return await self._act(account, "send_notification", key, notification)
+        return await self._ask(account, "send_notification", key, notification)
 
     async def create_artifact(self, name: str, artifact: Artifact, key: str) -> DeliveryResult:
         """Make a thing at an integration's service, once per key. Raises what `Dispatcher.once` raises."""
         account = self._ready(name)
-        return await self._act(account, "create_artifact", key, artifact)
+        return await self._ask(account, "create_artifact", key, artifact)
 
-    async def _act(self, account: Account, method: str, key: str, what: Notification | Artifact) -> DeliveryResult:
-        adapter, own = account.adapter, f"asked:{account.name}:{method}:{key}"
+    async def _ask(self, account: Account, method: str, key: str, what: Notification | Artifact) -> DeliveryResult:
+        return await self._dispatcher.once(self._act(account, what, Delivery(f"asked:{account.name}:{method}:{key}")))
 
-        async def call() -> DeliveryResult:
-            if isinstance(what, Notification):
-                return await adapter.send_notification(what, own)
-            return await adapter.create_artifact(what, own)
-
-        return await self._dispatcher.once(adapter, Action(account.name, method, own, what, call), account.timeout)
+    @staticmethod
+    def _act(account: Account, what: What, delivery: Delivery, attempt: Attempt | None = None) -> Act:
+        return Act(
+            integration=account.name,
+            adapter=account.adapter,
+            what=what,
+            delivery=delivery,
+            timeout=account.timeout,
+            attempt=attempt,
+            breaker=account.breaker,
+            dry_run=account.dry_run,
+            resend=account.resend,
+        )
 
     def _ready(self, name: str) -> Account:
         account = self.get(name)

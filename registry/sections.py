@@ -193,6 +193,14 @@ class IntegrationSettings(_Section):
     timeout: Number = Field(
         default=20, gt=0, le=600, description="Seconds a call may take: two thirds of worker.lease_seconds at most"
     )
+    dry_run: bool = Field(default=False, description="Say in the log what would be sent, and send nothing")
+    when_unknown: Literal["park", "resend"] = Field(
+        default="park",
+        description="After a cut-off call that the service can't be asked about: park it for a person, or resend",
+    )
+    breaker_seconds: Number = Field(
+        default=30, gt=0, le=3600, description="Seconds that a service which keeps failing is left alone at first"
+    )
     config: SerializeAsAny[BaseModel] | None = Field(
         default=None, description="The adapter's own settings; None while disabled. Not a key of the file"
     )

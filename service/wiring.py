@@ -17,10 +17,11 @@ from pydantic import BaseModel
 
 from eventbus import Backoff, Event, EventBus, Options
 from eventbus.bus import PUBLISH_TIMEOUT
+from eventbus.gate import Breaker
 from integrations.base import Context, Delivery, DeliveryResult, Health, Integration, Manifest
 from integrations.errors import Misconfigured
 from registry.discovery import Adapter, discover
-from registry.dispatch import describe
+from registry.judgement import describe
 from registry.metrics import Metrics
 from registry.registry import Account, Registry
 from registry.settings import IntegrationSettings, Settings, default_settings, load
@@ -117,6 +118,9 @@ def _account(name: str, section: IntegrationSettings, adapter: Adapter, settings
         config=section.config,
         topics=section.topics,
         timeout=timedelta(seconds=section.timeout),
+        dry_run=section.dry_run,
+        resend=section.when_unknown == "resend",
+        breaker=Breaker(first=timedelta(seconds=section.breaker_seconds)),
         options=Options(
             concurrency=worker.concurrency,
             max_attempts=worker.max_attempts,

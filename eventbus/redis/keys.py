@@ -13,6 +13,8 @@ keys) is hashed: no name can be injected. Each key has an owner and a lifetime:
     {...}:group:<group>:<part>                one subscription; goes empty when its work is done (dead: until handled)
     {ns:done:<hash>}                          a ledger row of an action with a key of its own
     {ns:store:<name>}                         an integration's own table, and one key per row with a lifetime
+    {ns:gate:<account>}, and :<budget>        when an account may be called; a day after its last call
+    {ns:trail:<hash>}                         what integrations did about an event; as long as the ledger
 """
 
 from __future__ import annotations
@@ -68,6 +70,14 @@ class ShardKeys:
     def store(self, name: str) -> str:
         """The table of an integration."""
         return f"{{{self.namespace}:store:{name}}}"
+
+    def gate(self, account: str) -> str:
+        """When an account may be called."""
+        return f"{{{self.namespace}:gate:{account}}}"
+
+    def trail(self, event_id: str) -> str:
+        """What integrations did about an event."""
+        return f"{{{self.namespace}:trail:{_hash(event_id)}}}"
 
     def group(self, group: str) -> tuple[str, ...]:
         """The KEYS of every group script, in the order lua/common.lua names them."""

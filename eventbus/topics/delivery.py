@@ -13,7 +13,7 @@ class DeliveryDeadLettered(Payload, topic="delivery.dead_lettered"):
     group: str = Field(description="The subscription that could not handle it")
     event_id: str = Field(description="The event")
     event_topic: str = Field(description="Its topic")
-    reason: str = Field(description="rejected, exhausted, invalid or poison")
+    reason: str = Field(description="rejected, exhausted, invalid, poison or unknown")
     error: str = Field(default="", description="The last error, for people")
     attempts: int = Field(ge=0, description="How often it was tried")
 

@@ -22,6 +22,7 @@ from integrations.base import (
     Manifest,
     Notification,
     Outcome,
+    What,
 )
 from integrations.errors import Rejected
 from integrations.github import render
@@ -85,18 +86,18 @@ class GitHub(Integration[GitHubConfig]):
             return DeliveryResult.skipped("the event names no pull_request")
         return _delivered(await self._api.create_comment(place, body), f"commented on {place}")
 
-    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
         """Comment on the issue or pull request that the target names, as owner/repo#123."""
         place = self._target(notification)
-        body = render.notification_comment(notification, self._marker.sign(key))
+        body = render.notification_comment(notification, self._marker.sign(delivery.key))
         return _delivered(await self._api.create_comment(place, body), f"commented on {place}")
 
-    async def create_artifact(self, artifact: Artifact, key: str) -> DeliveryResult:
+    async def create_artifact(self, artifact: Artifact, delivery: Delivery) -> DeliveryResult:
         """Open a pull request or an issue, or write a comment."""
         content = self._content(artifact)
         if content is None:
-            return await super().create_artifact(artifact, key)
-        body = render.artifact_body(content.body, self._marker.sign(key))
+            return await super().create_artifact(artifact, delivery)
+        body = render.artifact_body(content.body, self._marker.sign(delivery.key))
         match content:
             case PullRequest():
                 made = await self._api.create_pull_request(content, body)
@@ -106,9 +107,9 @@ class GitHub(Integration[GitHubConfig]):
                 made = await self._api.create_comment(content.place, body)
         return _delivered(made, f"{artifact.type} made in {content.repository}")
 
-    async def find(self, what: Event[Any] | Notification | Artifact, key: str) -> DeliveryResult | None:
+    async def find(self, what: What, delivery: Delivery) -> DeliveryResult | None:
         """What an earlier attempt with this key made: written by our own account, with the marker of the key in it."""
-        found = await self._find(what, self._marker.accepted(key))
+        found = await self._find(what, self._marker.accepted(delivery.key))
         if found is None:
             return None
         return DeliveryResult(Outcome.DUPLICATE, found.reference, found.url, "found by its marker")
@@ -136,7 +137,7 @@ class GitHub(Integration[GitHubConfig]):
         assert self._client is not None, "initialize comes first"
         return self._client
 
-    async def _find(self, what: Event[Any] | Notification | Artifact, markers: tuple[str, ...]) -> Made | None:
+    async def _find(self, what: What, markers: tuple[str, ...]) -> Made | None:
         if isinstance(what, Event):
             place = self._pull_request(what)
             return None if place is None else await self._api.find_comment(place, markers, what.time - LOOK_BACK)

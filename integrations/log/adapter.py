@@ -42,14 +42,15 @@ class Log(Integration[LogConfig]):
         line = describe_event(event, data=self.config.include_data)
         return self._write("would act on an event", line | {"attempt": delivery.attempt}, delivery.key)
 
-    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
         """Say who would be told."""
-        return self._write("would notify", describe_notification(notification, data=self.config.include_data), key)
+        line = describe_notification(notification, data=self.config.include_data)
+        return self._write("would notify", line, delivery.key)
 
-    async def create_artifact(self, artifact: Artifact, key: str) -> DeliveryResult:
+    async def create_artifact(self, artifact: Artifact, delivery: Delivery) -> DeliveryResult:
         """Say what would be made, of whatever type."""
         line = describe_artifact(artifact, data=self.config.include_data)
-        return self._write("would create an artifact", line, key)
+        return self._write("would create an artifact", line, delivery.key)
 
     async def health(self) -> Health:
         """Always healthy: there is nothing to reach."""

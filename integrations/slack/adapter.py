@@ -69,13 +69,13 @@ class Slack(Integration[SlackConfig]):
             return DeliveryResult.skipped(f"Slack is not told of {event.topic}")
         return await self._post(self.config.channel_for(event.topic), message, delivery.key)
 
-    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
         """Tell a channel (#name, name or id) or a person (id); its actions become buttons."""
         if notification.type not in self.manifest.notifications:
             known = ", ".join(self.manifest.notifications)
             raise Rejected(f"slack sends no notification {notification.type!r}; it sends: {known}")
         channel = notification.target or self.config.default_channel
-        return await self._post(channel, render.notification_message(notification), key)
+        return await self._post(channel, render.notification_message(notification), delivery.key)
 
     async def receive(self, request: InboundRequest) -> InboundReply:
         """A slash command, a pressed button or an event of the Events API."""

@@ -178,20 +178,20 @@ class AdapterContract:
 
     async def test_an_effect_whose_answer_was_lost_is_found(self, rig: Rig) -> None:
         await self._lose_the_answer(rig, committed=True)
-        found = await self._reconciler(rig).find(self.event, "delivery-1")
+        found = await self._reconciler(rig).find(self.event, Delivery("delivery-1"))
         assert found is not None, "the effect exists at the service, and find says that it surely does not"
         assert found.outcome in (Outcome.DELIVERED, Outcome.DUPLICATE), f"the effect exists, and find says {found}"
 
     async def test_an_effect_that_never_came_to_be_is_not_found(self, rig: Rig) -> None:
         await self._lose_the_answer(rig, committed=False)
-        found = await self._reconciler(rig).find(self.event, "delivery-1")
+        found = await self._reconciler(rig).find(self.event, Delivery("delivery-1"))
         assert found is None, f"no effect of this key exists at the service, and find says {found}"
 
     async def test_a_look_up_that_fails_is_not_taken_for_absence(self, rig: Rig) -> None:
         reconciler = self._reconciler(rig)
         rig.service.go_down()
         with pytest.raises(IntegrationError):
-            await reconciler.find(self.event, "delivery-1")
+            await reconciler.find(self.event, Delivery("delivery-1"))
 
     async def _lose_the_answer(self, rig: Rig, *, committed: bool) -> None:
         await rig.handle(self.event, key="delivery-0")  # what an adapter looks up once is looked up now

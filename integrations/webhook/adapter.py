@@ -50,10 +50,11 @@ class Webhook(Integration[WebhookConfig]):
             )
         return await self._post(render_event(event, endpoint, delivery.key, time.time()), endpoint, delivery.key)
 
-    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
         """Post a notification to the endpoint that `notification.target` names, or to the only one."""
         endpoint = self.config.endpoint(notification.target)
-        return await self._post(render_notification(notification, endpoint, key, time.time()), endpoint, key)
+        request = render_notification(notification, endpoint, delivery.key, time.time())
+        return await self._post(request, endpoint, delivery.key)
 
     async def health(self) -> Health:
         """Ask every endpoint for its headers only. Any answer but a gateway's error means that it can be reached."""

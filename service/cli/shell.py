@@ -24,7 +24,8 @@ from eventbus import EventBusError, Full, Misconfigured, Unavailable
 from integrations.errors import IntegrationError
 from integrations.errors import Misconfigured as AdapterMisconfigured
 from registry.discovery import ENTRY_POINT_GROUP, OURS, discover
-from registry.dispatch import Busy, KeyReused, describe
+from registry.act import Busy, KeyReused, Parked
+from registry.judgement import describe
 from registry.faults import describe as describe_fault
 from registry.registry import UnknownIntegration
 from registry.settings import ConfigError, Events, Settings
@@ -120,7 +121,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail(str(error), UNREACHABLE)
     except (EventBusError, UnknownIntegration) as error:
         fail(str(error), FAILED)
-    except (IntegrationError, Busy, KeyReused, TimeoutError) as error:
+    except (IntegrationError, Busy, KeyReused, Parked, TimeoutError) as error:
         fail(describe(error), FAILED)
 
 

@@ -29,7 +29,8 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
-from registry.dispatch import Busy, KeyReused, describe
+from registry.act import Busy, KeyReused, Parked
+from registry.judgement import describe
 from registry.faults import scrubbed
 from registry.registry import UnknownIntegration
 
@@ -101,6 +102,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(409, str(error))
         case KeyReused():
             return Problem(422, str(error))
+        case Parked():
+            return Problem(504, str(error))
         case Busy():
             return Problem(409, str(error), headers=_retry())
         case UnknownIntegration():

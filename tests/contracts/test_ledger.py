@@ -91,11 +91,27 @@ async def test_one_key_for_another_content_is_a_conflict_in_any_state(desk: Desk
     assert (await desk.ledger.intend("key", b"content", attempt)).permission is Permission.DONE
 
 
-async def test_what_surely_did_not_happen_may_be_done_by_the_next(desk: Desk, attempt: Attempt | None) -> None:
+@pytest.mark.parametrize("for_good", [False, True])
+async def test_what_surely_did_not_happen_may_be_done_by_the_next(
+    desk: Desk, attempt: Attempt | None, for_good: bool
+) -> None:
     entry = await desk.ledger.intend("key", b"content", attempt)
-    await desk.ledger.not_done(entry)
-    assert await desk.lifetime(entry) == GONE
+    await desk.ledger.not_done(entry, "503", for_good=for_good)
+    assert 0 < await desk.lifetime(entry) <= KEEP.total_seconds() * 1000
     assert (await desk.ledger.intend("key", b"other content", attempt)).permission is Permission.GO
+
+
+async def test_a_failure_stays_in_its_row_for_who_asks(desk: Desk, attempt: Attempt | None) -> None:
+    entry = await desk.ledger.intend("key", b"content", attempt)
+    await desk.ledger.not_done(entry, "422 no such branch", for_good=True)
+    state, result = await desk.connection.do("HMGET", entry.row, "state", "result")
+    assert (state, json.loads(result)) == (b"failed", {"why": "422 no such branch"})
+
+
+async def test_where_there_was_nothing_to_do_no_row_is_left(desk: Desk, attempt: Attempt | None) -> None:
+    entry = await desk.ledger.intend("key", b"content", attempt)
+    await desk.ledger.nothing(entry)
+    assert await desk.lifetime(entry) == GONE
 
 
 async def test_an_outcome_nobody_knows_has_to_be_found_out(desk: Desk, attempt: Attempt | None) -> None:

@@ -11,7 +11,6 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-import registry.dispatch
 from eventbus import EventBus
 from eventbus.redis.embedded import find_server
 from eventbus.topics import TaskFailed, VmCreated
@@ -56,7 +54,7 @@ class Stage:
         ]
         settings = {
             "events": {"url": self.address},
-            "integrations": {"webhook": {"endpoints": endpoints}, "log": {}},
+            "integrations": {"webhook": {"endpoints": endpoints, "breaker_seconds": 0.3}, "log": {}},
             "worker": {"port": 0, "retry_base_seconds": 0.1, **worker},
             "log": {"format": "json"},
         }
@@ -318,7 +316,6 @@ async def test_a_refused_event_becomes_a_dead_letter_that_is_announced(stage: St
 async def test_refused_credentials_pause_the_target_and_both_turns_are_announced(
     stage: Stage, bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry.dispatch, "AUTH_PAUSE", timedelta(seconds=0.3))  # a minute otherwise
     settings = load(stage.config(max_attempts=1), discover().adapters, {})
     async with open_runtime(settings, serve=True) as runtime, bus.listen("integration.*") as events:
         await runtime.registry.start()
@@ -333,6 +330,6 @@ async def test_refused_credentials_pause_the_target_and_both_turns_are_announced
         await until(lambda: stage.first.received, "the webhook that waited")
         runtime.bus.stop()
         await running
-    assert (degraded.topic, degraded.data.integration) == ("integration.degraded", "webhook")
+    assert (degraded.topic, degraded.data.integration) == ("integration.degraded", "webhook.first")
     assert degraded.data.detail.endswith("answered 401: signature mismatch")
-    assert (recovered.topic, recovered.data.integration) == ("integration.recovered", "webhook")
+    assert (recovered.topic, recovered.data.integration) == ("integration.recovered", "webhook.first")

@@ -11,9 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from eventbus import Attempt, Event, EventBus, Refused, TryLater, catalog
+from eventbus.gate import Breaker
 from eventbus.redis.shard import Retry
 from eventbus.topics import VmCreated
-from integrations.base import Artifact, Delivery, DeliveryResult, Health, Integration, Manifest, Notification, Outcome
+from integrations.base import Delivery, DeliveryResult, Health, Integration, Manifest, Notification, Outcome, What
 from integrations.errors import (
     AuthFailed,
     IntegrationError,
@@ -25,11 +26,13 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
-from registry.dispatch import AUTH_PAUSE, Action, Busy, Dispatcher, KeyReused
+from registry.act import Act, Busy, KeyReused, Waiting
+from registry.dispatch import Dispatcher
 from registry.metrics import Metrics
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
+NO_BREAK = Breaker(first=timedelta(milliseconds=1), longest=timedelta(milliseconds=1))
 
 
 class NoSettings(BaseModel):
@@ -49,13 +52,13 @@ class Service(Integration[NoSettings]):
         self.called = asyncio.Event()
 
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
-        return await self.send_notification(Notification(message=event.id), delivery.key)
+        return await self.send_notification(Notification(message=event.id), delivery)
 
-    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
         self.called.set()
         step = self.plan.pop(0) if self.plan else "made"
         if step == "made, answer lost":
-            self.effects.append(key)
+            self.effects.append(delivery.key)
             raise OutcomeUnknown("the connection broke")
         if step == "hangs":
             await asyncio.Event().wait()
@@ -63,14 +66,14 @@ class Service(Integration[NoSettings]):
             raise step
         if isinstance(step, DeliveryResult):
             return step
-        self.effects.append(key)
+        self.effects.append(delivery.key)
         return DeliveryResult.delivered(f"ref-{len(self.effects)}", url="https://service/1")
 
-    async def find(self, what: Event[Any] | Notification | Artifact, key: str) -> DeliveryResult | None:
+    async def find(self, what: What, delivery: Delivery) -> DeliveryResult | None:
         self.looked_up += 1
         if self.look_up_fault is not None:
             raise self.look_up_fault
-        return DeliveryResult.delivered("found") if key in self.effects else None
+        return DeliveryResult.delivered("found") if delivery.key in self.effects else None
 
     async def health(self) -> Health:
         return Health("healthy")
@@ -92,19 +95,33 @@ def service() -> Service:
 @pytest.fixture
 def dispatcher(bus: EventBus) -> Dispatcher:
     """On the bus' ledger."""
-    return Dispatcher(bus.ledger, Metrics())
+    return Dispatcher(bus, Metrics())
 
 
-def ask(service: Service, message: str = "hello", key: str = "k") -> Action:
+def ask(service: Service, message: str = "hello", key: str = "k", timeout: timedelta = MINUTE) -> Act:
     """A notification asked for by hand."""
-    what = Notification(message=message)
-    return Action("service", "send_notification", key, what, lambda: service.send_notification(what, key))
+    return Act("service", service, Notification(message=message), Delivery(key), timeout, breaker=NO_BREAK)
+
+
+def bring(service: Service, event: Event[Any], attempt: Attempt) -> Act:
+    """A delivery of the bus."""
+    delivery = Delivery(f"service:default:{event.id}", attempt=attempt.number, thread=event.key or "")
+    return Act("service", service, event, delivery, MINUTE, attempt, breaker=NO_BREAK)
+
+
+async def once(dispatcher: Dispatcher, act: Act) -> DeliveryResult:
+    """The act, as soon as the gate lets it through."""
+    while True:
+        try:
+            return await dispatcher.once(act)
+        except Waiting:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_repeat_gets_the_first_result(dispatcher: Dispatcher, service: Service) -> None:
     """One effect; the reference and address are those of the first."""
-    first = await dispatcher.once(service, ask(service), MINUTE)
-    again = await dispatcher.once(service, ask(service), MINUTE)
+    first = await dispatcher.once(ask(service))
+    again = await dispatcher.once(ask(service))
 
     assert service.effects == ["k"]
     assert (first.outcome, again.outcome) == (Outcome.DELIVERED, Outcome.DUPLICATE)
@@ -113,10 +130,10 @@ async def test_a_repeat_gets_the_first_result(dispatcher: Dispatcher, service: S
 
 async def test_the_same_key_for_another_content_is_refused(dispatcher: Dispatcher, service: Service) -> None:
     """A key stands for what it was first used for."""
-    await dispatcher.once(service, ask(service), MINUTE)
+    await dispatcher.once(ask(service))
 
     with pytest.raises(KeyReused):
-        await dispatcher.once(service, ask(service, message="something else"), MINUTE)
+        await dispatcher.once(ask(service, message="something else"))
 
     assert service.effects == ["k"]
 
@@ -128,8 +145,8 @@ async def test_an_effect_whose_answer_was_lost_is_found_and_not_made_again(
     service.plan = ["made, answer lost"]
 
     with pytest.raises(OutcomeUnknown):
-        await dispatcher.once(service, ask(service), MINUTE)
-    again = await dispatcher.once(service, ask(service), MINUTE)
+        await dispatcher.once(ask(service))
+    again = await dispatcher.once(ask(service))
 
     assert service.effects == ["k"]
     assert (again.outcome, again.reference) == (Outcome.DUPLICATE, "found")
@@ -140,8 +157,8 @@ async def test_an_effect_that_does_not_exist_is_made(dispatcher: Dispatcher, ser
     service.plan = [OutcomeUnknown("the connection broke")]
 
     with pytest.raises(OutcomeUnknown):
-        await dispatcher.once(service, ask(service), MINUTE)
-    again = await dispatcher.once(service, ask(service), MINUTE)
+        await dispatcher.once(ask(service))
+    again = await dispatcher.once(ask(service))
 
     assert service.looked_up == 1
     assert again.outcome is Outcome.DELIVERED
@@ -156,14 +173,14 @@ async def test_a_failed_look_up_is_not_absent(
     """Nothing is sent while it can't be known; afterwards the effect is found."""
     service.plan = ["made, answer lost"]
     with pytest.raises(OutcomeUnknown):
-        await dispatcher.once(service, ask(service), MINUTE)
+        await dispatcher.once(ask(service))
 
     service.look_up_fault = fault
     for _ in range(2):
         with pytest.raises(OutcomeUnknown):
-            await dispatcher.once(service, ask(service), MINUTE)
+            await dispatcher.once(ask(service))
     service.look_up_fault = None
-    again = await dispatcher.once(service, ask(service), MINUTE)
+    again = await dispatcher.once(ask(service))
 
     assert service.effects == ["k"]
     assert again.outcome is Outcome.DUPLICATE
@@ -178,9 +195,9 @@ async def test_what_surely_was_not_done_is_not_looked_for(
     """The next attempt goes straight ahead."""
     service.plan = [fault]
     with pytest.raises(type(fault)):
-        await dispatcher.once(service, ask(service), MINUTE)
+        await dispatcher.once(ask(service))
 
-    again = await dispatcher.once(service, ask(service), MINUTE)
+    again = await once(dispatcher, ask(service))
 
     assert service.looked_up == 0
     assert again.outcome is Outcome.DELIVERED
@@ -193,9 +210,9 @@ async def test_what_may_have_been_done_is_looked_for(
     """A 5xx, a broken connection and a fault of the adapter say nothing about the effect."""
     service.plan = [fault]
     with pytest.raises(type(fault)):
-        await dispatcher.once(service, ask(service), MINUTE)
+        await dispatcher.once(ask(service))
 
-    await dispatcher.once(service, ask(service), MINUTE)
+    await dispatcher.once(ask(service))
 
     assert service.looked_up == 1
 
@@ -205,8 +222,8 @@ async def test_a_call_that_takes_too_long_ends_at_the_timeout(dispatcher: Dispat
     service.plan = ["hangs"]
 
     with pytest.raises(TimeoutError):
-        await dispatcher.once(service, ask(service), timedelta(milliseconds=50))
-    await dispatcher.once(service, ask(service), MINUTE)
+        await dispatcher.once(ask(service, timeout=timedelta(milliseconds=50)))
+    await dispatcher.once(ask(service))
 
     assert service.looked_up == 1
 
@@ -214,11 +231,11 @@ async def test_a_call_that_takes_too_long_ends_at_the_timeout(dispatcher: Dispat
 async def test_the_same_action_is_not_done_by_two_at_once(dispatcher: Dispatcher, service: Service) -> None:
     """The second is told that it is under way."""
     service.plan = ["hangs"]
-    first = asyncio.create_task(dispatcher.once(service, ask(service), MINUTE))
+    first = asyncio.create_task(dispatcher.once(ask(service)))
     await service.called.wait()
 
     with pytest.raises(Busy):
-        await dispatcher.once(service, ask(service), MINUTE)
+        await dispatcher.once(ask(service))
 
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -228,10 +245,10 @@ async def test_a_skipped_event_leaves_no_row(bus: EventBus, dispatcher: Dispatch
     """What asks nothing of an integration costs no memory, and may be asked again."""
     service.plan = [DeliveryResult.skipped("not for us")]
 
-    result = await dispatcher.once(service, ask(service), MINUTE)
+    result = await dispatcher.once(ask(service))
 
     assert result.outcome is Outcome.SKIPPED
-    assert (await dispatcher.once(service, ask(service), MINUTE)).outcome is Outcome.DELIVERED
+    assert (await dispatcher.once(ask(service))).outcome is Outcome.DELIVERED
 
 
 async def test_a_worker_that_lost_the_delivery_may_not_act(
@@ -244,7 +261,7 @@ async def test_a_worker_that_lost_the_delivery_may_not_act(
     stale = Attempt("service", "1-1", "somebody", 1, 1, 1)
 
     with pytest.raises(TryLater) as told:
-        await dispatcher.deliver("service", service, "default", event, stale, MINUTE)
+        await dispatcher.deliver(bring(service, event, stale))
 
     assert not told.value.counts
     assert service.effects == []
@@ -258,7 +275,7 @@ async def test_who_lost_the_delivery_while_looking_does_not_act_any_more(
     told: list[Exception] = []
 
     async def handle(event: Event[Any], attempt: Attempt) -> None:
-        async def give_away(what: object, key: str) -> None:
+        async def give_away(what: object, delivery: Delivery) -> None:
             await bus._shard.retry(
                 "service", attempt.consumer, [Retry(attempt.entry_id, attempt.fence, 3_600_000, False)]
             )
@@ -267,7 +284,7 @@ async def test_who_lost_the_delivery_while_looking_does_not_act_any_more(
         service.plan = [OutcomeUnknown("the connection broke")]
         for _ in range(2):
             try:
-                await dispatcher.deliver("service", service, "default", event, attempt, MINUTE)
+                await dispatcher.deliver(bring(service, event, attempt))
             except TryLater as error:
                 told.append(error)
         bus.stop()
@@ -286,7 +303,7 @@ async def test_who_lost_the_delivery_while_looking_does_not_act_any_more(
     ("fault", "verdict", "counts", "pause"),
     [
         (RateLimited("x", retry_after=MINUTE), TryLater, False, True),
-        (AuthFailed("x"), TryLater, False, True),
+        (AuthFailed("x"), TryLater, False, False),
         (NotReady("x", retry_after=MINUTE), TryLater, True, False),
         (Unreachable("x"), TryLater, True, False),
         (ServiceFault("x"), TryLater, True, False),
@@ -313,7 +330,7 @@ async def test_each_error_has_its_verdict(
 
     async def handle(event: Event[Any], attempt: Attempt) -> None:
         try:
-            await dispatcher.deliver("service", service, "default", event, attempt, MINUTE)
+            await dispatcher.deliver(bring(service, event, attempt))
         except (TryLater, Refused) as error:
             seen.append(error)
         done.set()
@@ -330,4 +347,4 @@ async def test_each_error_has_its_verdict(
     assert isinstance(error, verdict)
     if isinstance(error, TryLater):
         assert (error.counts, error.pause) == (counts, pause)
-        assert error.after == (AUTH_PAUSE if isinstance(fault, AuthFailed) else getattr(fault, "retry_after", None))
+        assert error.after == getattr(fault, "retry_after", None)

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from eventbus import Attempt, DeadLetter, Event, EventBus, Options, Refused
 from eventbus.ledger import Permission
 from eventbus.topics import VmCreated
-from integrations.base import Artifact, Delivery, DeliveryResult, Health, Integration, Manifest, Notification
+from integrations.base import Delivery, DeliveryResult, Health, Integration, Manifest, What
 from integrations.errors import OutcomeUnknown, Rejected
+from registry.act import Act
 from registry.dispatch import Dispatcher
 from registry.metrics import Metrics
 
@@ -45,8 +46,8 @@ class Service(Integration[NoSettings]):
             return DeliveryResult.delivered("ref")
         raise OutcomeUnknown("the connection broke")
 
-    async def find(self, what: Event[Any] | Notification | Artifact, key: str) -> DeliveryResult | None:
-        return DeliveryResult.delivered("found") if any(known == key for known, _ in self.effects) else None
+    async def find(self, what: What, delivery: Delivery) -> DeliveryResult | None:
+        return DeliveryResult.delivered("found") if any(known == delivery.key for known, _ in self.effects) else None
 
     async def health(self) -> Health:
         return Health("healthy")
@@ -58,13 +59,16 @@ class Stage:
     def __init__(self, bus: EventBus) -> None:
         self.bus = bus
         self.service = Service()
-        self.dispatcher = Dispatcher(bus.ledger, Metrics())
+        self.dispatcher = Dispatcher(bus, Metrics())
         self.fails_after = False
 
     async def handle(self, event: Event[Any], attempt: Attempt) -> None:
-        await self.dispatcher.deliver("service", self.service, "t", event, attempt, MINUTE)
+        await self.dispatcher.deliver(self.act(event, attempt))
         if self.fails_after:
             raise Refused("a fault behind the effect")
+
+    def act(self, event: Event[Any], attempt: Attempt) -> Act:
+        return Act("service", self.service, event, Delivery(f"service:t:{event.id}", "t"), MINUTE, attempt)
 
     async def dead_letter(self) -> DeadLetter:
         await self.bus.subscribe("vm.*", self.handle, group="g", options=ONCE)

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- The ledger, after an action: how it ended.
--- KEYS  ledger row   ARGV  who, state: done | unknown | open (surely not done), result, ms to keep it, fingerprint
+-- KEYS  ledger row   ARGV  who, state: done | unknown | retry (surely not done) | failed (refused for good),
+--                          | open (nothing was asked of it), its result or why not, ms to keep it, fingerprint
 -- Returns 1, or 0 when somebody else has taken the action over since. What is done is recorded as a fact all the same.
--- An open action has no row: nobody did it, and its key may stand for another content since.
 local row = redis.call('HMGET', KEYS[1], 'state', 'who', 'fingerprint')
-if row[1] == 'done' or (row[3] and row[3] ~= ARGV[5]) then return 0 end
+local undone = row[1] == 'retry' or row[1] == 'failed'
+if row[1] == 'done' or (row[3] and not undone and row[3] ~= ARGV[5]) then return 0 end
 if ARGV[2] ~= 'done' and row[2] ~= ARGV[1] then return 0 end
 if ARGV[2] == 'open' then return redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'result', ARGV[3], 'fingerprint', ARGV[5])

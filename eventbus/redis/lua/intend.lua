@@ -1,5 +1,5 @@
-#!lua
--- The ledger, before an action: may it be done?
+#!lua flags=allow-oom
+-- The ledger, before an action: may it be done? It runs on a full Redis too: what was accepted is brought to its end.
 -- KEYS  ledger row, log   ARGV  fingerprint, who, ms after which another's intent counts as abandoned,
 --                              then the fence of the delivery: group ('' for none), entry id, consumer, fence
 -- Returns {go} | {done, result} | {unknown, result of an earlier attempt} | {conflict} | {busy} | {fenced}.
@@ -9,12 +9,13 @@ if ARGV[4] ~= '' then
   if not p or p[4] ~= tonumber(ARGV[7]) then return {'fenced'} end
 end
 local row = redis.call('HMGET', KEYS[1], 'state', 'fingerprint', 'result', 'who', 'at')
-if row[1] and row[2] ~= ARGV[1] then return {'conflict'} end
-if row[1] == 'done' then return {'done', row[3]} end
+local state = row[1]
+if state == 'retry' or state == 'failed' then state = false end   -- surely not done: the key may be used anew
+if state and row[2] ~= ARGV[1] then return {'conflict'} end
+if state == 'done' then return {'done', row[3]} end
 local t = redis.call('TIME')
 local at = t[1] * 1000 + math.floor(t[2] / 1000)
-local open = row[1] == 'intent' or row[1] == 'unknown'
-if row[1] == 'intent' and ARGV[4] == '' and at - row[5] < tonumber(ARGV[3]) then return {'busy'} end
+if state == 'intent' and ARGV[4] == '' and at - row[5] < tonumber(ARGV[3]) then return {'busy'} end
 redis.call('HSET', KEYS[1], 'state', 'intent', 'fingerprint', ARGV[1], 'who', ARGV[2], 'at', at)
 redis.call('PERSIST', KEYS[1])   -- an open intent is never forgotten
-return open and {'unknown', row[3] or ''} or {'go'}
+return state and {'unknown', row[3] or ''} or {'go'}

@@ -52,19 +52,19 @@ class AcmeTickets(Integration[TicketsConfig]):
             return DeliveryResult.skipped(f"no ticket is opened for {event.topic}")
         return _delivered(await self._client.make(render.failed_task(event, self.config), delivery.key))
 
-    async def send_notification(self, notification: Notification, key: str) -> DeliveryResult:
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
         """Comment on the ticket that the target names."""
-        return _delivered(await self._client.make(render.comment(notification), key))
+        return _delivered(await self._client.make(render.comment(notification), delivery.key))
 
-    async def create_artifact(self, artifact: Artifact, key: str) -> DeliveryResult:
+    async def create_artifact(self, artifact: Artifact, delivery: Delivery) -> DeliveryResult:
         """Open a ticket."""
         if artifact.type != "ticket":
-            return await super().create_artifact(artifact, key)
+            return await super().create_artifact(artifact, delivery)
         try:
             content = render.Ticket.model_validate(artifact.content)
         except ValidationError as error:
             raise Rejected(f"ticket: {explain(error)}") from None
-        return _delivered(await self._client.make(render.ticket(content, self.config.queue), key))
+        return _delivered(await self._client.make(render.ticket(content, self.config.queue), delivery.key))
 
     async def receive(self, request: InboundRequest) -> InboundReply:
         """A webhook of theirs: a closed ticket becomes `ticket.closed`."""

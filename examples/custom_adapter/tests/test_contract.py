@@ -52,7 +52,7 @@ async def test_a_failed_task_becomes_a_ticket(adapter: AcmeTickets, service: Fak
 
 
 async def test_a_notification_becomes_a_comment_on_its_ticket(adapter: AcmeTickets, service: FakeTickets) -> None:
-    result = await adapter.send_notification(Notification(target="T-1", message="Looking into it."), "key-1")
+    result = await adapter.send_notification(Notification(target="T-1", message="Looking into it."), Delivery("key-1"))
     assert result.outcome is Outcome.DELIVERED
     assert service.comments == [("T-1", "Looking into it.")]
 
@@ -62,21 +62,21 @@ async def test_a_notification_without_a_ticket_is_refused_before_it_leaves(
     adapter: AcmeTickets, service: FakeTickets, target: str
 ) -> None:
     with pytest.raises(Rejected, match="such as T-7"):
-        await adapter.send_notification(Notification(target=target, message="Hello."), "key-1")
+        await adapter.send_notification(Notification(target=target, message="Hello."), Delivery("key-1"))
     assert service.requests == []
 
 
 async def test_an_artifact_becomes_a_ticket_once_per_key(adapter: AcmeTickets, service: FakeTickets) -> None:
     artifact = Artifact(type="ticket", content={"title": "Renew the certificate", "priority": "urgent"})
-    results = [await adapter.create_artifact(artifact, key) for key in ("key-1", "key-1", "key-2")]
+    results = [await adapter.create_artifact(artifact, Delivery(key)) for key in ("key-1", "key-1", "key-2")]
     assert [result.reference for result in results] == ["T-2", "T-2", "T-3"]
 
 
 async def test_a_wrong_artifact_is_refused_naming_the_field(adapter: AcmeTickets) -> None:
     with pytest.raises(Rejected, match="title: field required"):
-        await adapter.create_artifact(Artifact(type="ticket", content={"text": "no title"}), "key-1")
+        await adapter.create_artifact(Artifact(type="ticket", content={"text": "no title"}), Delivery("key-1"))
     with pytest.raises(Rejected, match="makes no artifact 'invoice'; it makes: ticket"):
-        await adapter.create_artifact(Artifact(type="invoice", content={}), "key-1")
+        await adapter.create_artifact(Artifact(type="invoice", content={}), Delivery("key-1"))
 
 
 async def test_a_signed_webhook_becomes_an_event_with_the_same_key_when_it_comes_again(

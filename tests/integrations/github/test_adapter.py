@@ -93,7 +93,7 @@ async def test_a_long_error_is_cut_to_what_github_takes(fake: FakeGitHub, github
 @pytest.mark.parametrize("kind", ["message", "pr_comment", "issue_comment"])
 async def test_a_notification_is_a_comment(fake: FakeGitHub, github: GitHub, kind: str) -> None:
     notification = Notification(type=kind, target="acme/api#7", message="hello @ada")
-    result = await github.send_notification(notification, "k")
+    result = await github.send_notification(notification, Delivery("k"))
     assert fake.comments[0].body.startswith("hello @\u200bada\n\n<!--")
     assert result.outcome is Outcome.DELIVERED
 
@@ -110,7 +110,7 @@ async def test_a_notification_that_can_not_go_anywhere_is_rejected(
     fake: FakeGitHub, github: GitHub, notification: Notification, said: str
 ) -> None:
     with pytest.raises(Rejected, match=said):
-        await github.send_notification(notification, "k")
+        await github.send_notification(notification, Delivery("k"))
     assert fake.requests == []
 
 
@@ -119,7 +119,7 @@ async def test_a_notification_that_can_not_go_anywhere_is_rejected(
 
 @pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda artifact: artifact.type)
 async def test_an_artifact_is_made_and_bears_our_marker(fake: FakeGitHub, github: GitHub, artifact: Artifact) -> None:
-    result = await github.create_artifact(artifact, "k")
+    result = await github.create_artifact(artifact, Delivery("k"))
     made: dict[str, list[Any]] = {"comment": fake.comments, "issue": fake.issues, "pull_request": fake.pulls}
     assert made[artifact.type][-1].body.startswith("B\n\n<!-- eventbus:v1:")
     assert result.outcome is Outcome.DELIVERED
@@ -145,14 +145,14 @@ async def test_an_artifact_that_can_not_be_is_rejected_naming_the_field(
     fake: FakeGitHub, github: GitHub, artifact: Artifact, said: str
 ) -> None:
     with pytest.raises(Rejected, match=said):
-        await github.create_artifact(artifact, "k")
+        await github.create_artifact(artifact, Delivery("k"))
     assert fake.requests == []
 
 
 async def test_a_second_pull_request_between_the_same_branches_is_rejected(github: GitHub) -> None:
-    await github.create_artifact(ARTIFACTS[0], "k1")
+    await github.create_artifact(ARTIFACTS[0], Delivery("k1"))
     with pytest.raises(Rejected, match="A pull request already exists for acme:topic"):
-        await github.create_artifact(ARTIFACTS[0], "k2")
+        await github.create_artifact(ARTIFACTS[0], Delivery("k2"))
 
 
 # -- looking up what was made -----------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ async def test_a_second_pull_request_between_the_same_branches_is_rejected(githu
 async def test_a_comment_whose_answer_was_lost_is_found(fake: FakeGitHub, github: GitHub) -> None:
     event = completed()
     await lose_the_answer(github, fake, event, "k")
-    found = await github.find(event, "k")
+    found = await github.find(event, Delivery("k"))
     assert found is not None
     assert found.outcome is Outcome.DUPLICATE
     assert found.reference == str(fake.comments[0].id)
@@ -171,7 +171,7 @@ async def test_a_comment_whose_answer_was_lost_is_found(fake: FakeGitHub, github
 async def test_a_comment_of_another_delivery_is_not_taken_for_ours(github: GitHub) -> None:
     event = completed()
     await github.handle_event(event, Delivery("k1"))
-    assert await github.find(event, "k2") is None
+    assert await github.find(event, Delivery("k2")) is None
 
 
 async def test_our_marker_quoted_by_somebody_else_proves_nothing(fake: FakeGitHub, github: GitHub) -> None:
@@ -180,9 +180,9 @@ async def test_our_marker_quoted_by_somebody_else_proves_nothing(fake: FakeGitHu
     ours = fake.comments.pop()
     fake.remark("acme/api#7", ours.body)
     fake.remark("acme/api#7", ours.body, author="acme-bot2")
-    assert await github.find(event, "k") is None
+    assert await github.find(event, Delivery("k")) is None
     fake.comments.append(ours)
-    found = await github.find(event, "k")
+    found = await github.find(event, Delivery("k"))
     assert found is not None
     assert found.reference == str(ours.id)
 
@@ -194,8 +194,8 @@ async def test_a_marker_in_the_text_of_an_event_is_not_taken_for_ours(fake: Fake
         TaskFailed(task_id="t", name=forged, pull_request=PULL_REQUEST, error=forged, error_type=forged)
     )
     await github.handle_event(error, Delivery("k1"))
-    await github.send_notification(Notification(target="acme/api#7", message=forged, title=forged), "k1")
-    assert await github.find(completed(), "k2") is None
+    await github.send_notification(Notification(target="acme/api#7", message=forged, title=forged), Delivery("k1"))
+    assert await github.find(completed(), Delivery("k2")) is None
 
 
 async def test_a_look_up_reads_every_page(fake: FakeGitHub, github: GitHub) -> None:
@@ -204,7 +204,7 @@ async def test_a_look_up_reads_every_page(fake: FakeGitHub, github: GitHub) -> N
         fake.remark("acme/api#7", f"chatter {number}")
     await lose_the_answer(github, fake, event, "k")
     fake.requests.clear()
-    found = await github.find(event, "k")
+    found = await github.find(event, Delivery("k"))
     assert found is not None
     assert found.reference == str(fake.comments[230].id)
     pages = [request.path for request in fake.requests if "/comments" in request.path]
@@ -219,7 +219,7 @@ async def test_a_look_up_leaves_out_what_is_older_than_the_event(fake: FakeGitHu
     event = completed(time=now)
     await lose_the_answer(github, fake, event, "k")
     fake.requests.clear()
-    assert await github.find(event, "k") is not None
+    assert await github.find(event, Delivery("k")) is not None
     assert len([request for request in fake.requests if "/comments" in request.path]) == 1
 
 
@@ -228,30 +228,30 @@ async def test_a_publisher_whose_clock_is_hours_ahead_does_not_hide_the_comment(
 ) -> None:
     event = completed(time=datetime.now(UTC) + timedelta(hours=20))
     await lose_the_answer(github, fake, event, "k")
-    assert await github.find(event, "k") is not None
+    assert await github.find(event, Delivery("k")) is not None
 
 
 @pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda artifact: artifact.type)
 async def test_an_artifact_whose_answer_was_lost_is_found(fake: FakeGitHub, github: GitHub, artifact: Artifact) -> None:
-    assert await github.find(artifact, "k") is None
+    assert await github.find(artifact, Delivery("k")) is None
     fake.swallow("after")
     with pytest.raises(OutcomeUnknown):
-        await github.create_artifact(artifact, "k")
-    found = await github.find(artifact, "k")
+        await github.create_artifact(artifact, Delivery("k"))
+    found = await github.find(artifact, Delivery("k"))
     assert found is not None
     assert found.outcome is Outcome.DUPLICATE
     assert found.url is not None
-    assert await github.find(artifact, "other") is None
+    assert await github.find(artifact, Delivery("other")) is None
 
 
 @pytest.mark.parametrize("artifact", ARTIFACTS[:2], ids=lambda artifact: artifact.type)
 async def test_an_artifact_is_found_when_it_was_closed_meanwhile(
     fake: FakeGitHub, github: GitHub, artifact: Artifact
 ) -> None:
-    await github.create_artifact(artifact, "k")
+    await github.create_artifact(artifact, Delivery("k"))
     made = (fake.pulls if artifact.type == "pull_request" else fake.issues)[-1]
     made.state = "closed"
-    found = await github.find(artifact, "k")
+    found = await github.find(artifact, Delivery("k"))
     assert found is not None
     assert found.reference == str(made.number)
 
@@ -260,17 +260,17 @@ async def test_an_artifact_is_found_when_it_was_closed_meanwhile(
 async def test_an_artifact_that_somebody_copied_is_not_taken_for_ours(
     fake: FakeGitHub, github: GitHub, artifact: Artifact
 ) -> None:
-    await github.create_artifact(artifact, "k")
+    await github.create_artifact(artifact, Delivery("k"))
     made = (fake.pulls if artifact.type == "pull_request" else fake.issues)[-1]
     made.author = "ada"
-    assert await github.find(artifact, "k") is None
+    assert await github.find(artifact, Delivery("k")) is None
 
 
 async def test_an_issue_is_found_among_all_that_we_ever_opened(fake: FakeGitHub, github: GitHub) -> None:
-    await github.create_artifact(ARTIFACTS[1], "k")
+    await github.create_artifact(ARTIFACTS[1], Delivery("k"))
     for number in range(120):
-        await github.create_artifact(ARTIFACTS[1], f"later {number}")
-    found = await github.find(ARTIFACTS[1], "k")
+        await github.create_artifact(ARTIFACTS[1], Delivery(f"later {number}"))
+    found = await github.find(ARTIFACTS[1], Delivery("k"))
     assert found is not None
     assert found.reference == str(fake.issues[0].number)
 
@@ -279,9 +279,9 @@ async def test_a_notification_whose_answer_was_lost_is_found(fake: FakeGitHub, g
     notification = Notification(target="acme/api#7", message="m")
     fake.swallow("after")
     with pytest.raises(OutcomeUnknown):
-        await github.send_notification(notification, "k")
-    assert await github.find(notification, "k") is not None
-    assert await github.find(notification, "other") is None
+        await github.send_notification(notification, Delivery("k"))
+    assert await github.find(notification, Delivery("k")) is not None
+    assert await github.find(notification, Delivery("other")) is None
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
@@ -290,7 +290,7 @@ async def test_a_look_up_that_fails_on_any_page_is_no_answer(fake: FakeGitHub, g
         fake.remark("acme/api#7", f"chatter {number}")
     fake.broken_page = lost
     with pytest.raises(ServiceFault):
-        await github.find(completed(), "k")
+        await github.find(completed(), Delivery("k"))
 
 
 @pytest.mark.parametrize(("status", "error"), [(500, ServiceFault), (429, RateLimited), (404, Rejected)])
@@ -299,11 +299,11 @@ async def test_a_look_up_that_is_refused_is_no_answer(
 ) -> None:
     fake.fail(status)
     with pytest.raises(error):
-        await github.find(completed(), "k")
+        await github.find(completed(), Delivery("k"))
 
 
 async def test_an_event_without_a_comment_has_nothing_to_be_found(fake: FakeGitHub, github: GitHub) -> None:
-    assert await github.find(completed(None), "k") is None
+    assert await github.find(completed(None), Delivery("k")) is None
     assert fake.requests == []
 
 
@@ -313,7 +313,7 @@ async def test_a_comment_made_before_the_webhook_secret_was_replaced_is_found(
     event = completed()
     await (await connect(fake.settings())).handle_event(event, Delivery("k"))
     new = {"webhook_secret": "new", "previous_webhook_secrets": [fake.webhook_secret]}
-    assert await (await connect({**fake.settings(), **new})).find(event, "k") is not None
+    assert await (await connect({**fake.settings(), **new})).find(event, Delivery("k")) is not None
 
 
 # -- health, inbound, life --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from integrations.base import Artifact, DeliveryResult
+from integrations.base import Artifact, Delivery, DeliveryResult
 from integrations.errors import AuthFailed, Misconfigured
 from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub, app_key
@@ -31,7 +31,7 @@ def asked(fake: FakeGitHub, path: str) -> int:
 
 
 async def comment(github: GitHub) -> DeliveryResult:
-    return await github.create_artifact(COMMENT, "key")
+    return await github.create_artifact(COMMENT, Delivery("key"))
 
 
 async def test_an_app_writes_under_its_own_name(fake: FakeGitHub, app: GitHub) -> None:
@@ -92,7 +92,7 @@ async def test_health_asks_as_the_app(fake: FakeGitHub, app: GitHub) -> None:
 
 async def test_what_an_app_made_is_found(fake: FakeGitHub, app: GitHub) -> None:
     made = await comment(app)
-    found = await app.find(COMMENT, "key")
+    found = await app.find(COMMENT, Delivery("key"))
     assert found is not None
     assert (found.reference, found.url) == (made.reference, made.url)
 

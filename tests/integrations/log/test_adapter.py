@@ -27,8 +27,8 @@ async def test_everything_becomes_one_line_and_is_delivered() -> None:
     with structlog.testing.capture_logs() as lines:
         results = [
             await adapter.handle_event(event, Delivery("key-1", attempt=2)),
-            await adapter.send_notification(Notification(message="canary", target="#ops"), "key-2"),
-            await adapter.create_artifact(Artifact(type="anything", content={"canary": 1}), "key\n3"),
+            await adapter.send_notification(Notification(message="canary", target="#ops"), Delivery("key-2")),
+            await adapter.create_artifact(Artifact(type="anything", content={"canary": 1}), Delivery("key\n3")),
         ]
     assert [result.outcome for result in results] == [Outcome.DELIVERED] * 3
     common = {"integration": "log", "log_level": "info"}

@@ -90,7 +90,7 @@ async def test_a_command_with_an_answering_address_elsewhere_is_rejected(slack: 
 async def test_a_button_sent_and_pressed_comes_back_as_an_event(slack: Slack, fake: FakeSlack) -> None:
     approve = Action(text="Approve", action_id="approve", value="task-1", style="primary")
     await slack.send_notification(
-        Notification(target="#general", message="Task completed. What next?", actions=(approve,)), "k"
+        Notification(target="#general", message="Task completed. What next?", actions=(approve,)), Delivery("k")
     )
     (button,) = fake.messages[0].blocks[-1]["elements"]
     reply = await slack.receive(fake.button_click(button["action_id"], button["value"]).inbound())
@@ -99,7 +99,7 @@ async def test_a_button_sent_and_pressed_comes_back_as_an_event(slack: Slack, fa
 
 async def test_a_kind_of_notification_that_is_not_offered_is_rejected(slack: Slack) -> None:
     with pytest.raises(Rejected, match="it sends: message"):
-        await slack.send_notification(Notification(type="fax", message="x"), "k")
+        await slack.send_notification(Notification(type="fax", message="x"), Delivery("k"))
 
 
 async def test_health_is_asked_of_slack_with_our_token(slack: Slack, fake: FakeSlack) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from integrations.base import Notification
+from integrations.base import Delivery, Notification
 from integrations.errors import (
     AuthFailed,
     IntegrationError,
@@ -30,7 +30,7 @@ HELLO = Notification(message="hello")
 
 async def refused(slack: Slack, kind: type[IntegrationError], notification: Notification = HELLO) -> IntegrationError:
     with pytest.raises(IntegrationError) as caught:
-        await slack.send_notification(notification, "k")
+        await slack.send_notification(notification, Delivery("k"))
     assert type(caught.value) is kind, caught.value
     return caught.value
 
@@ -149,7 +149,7 @@ async def test_where_no_connection_was_made_surely_nothing_was_done(
 
 
 async def test_a_person_is_reached_in_a_direct_message(slack: Slack, fake: FakeSlack) -> None:
-    result = await slack.send_notification(Notification(target="U0ADA", message="hi"), "k")
+    result = await slack.send_notification(Notification(target="U0ADA", message="hi"), Delivery("k"))
     assert [m.channel for m in fake.messages] == ["D0ADA"]
     assert result.reference == fake.messages[0].ts
     error = await refused(slack, Rejected, Notification(target="U0NOBODY", message="hi"))
@@ -164,14 +164,14 @@ async def test_trouble_while_opening_a_conversation_leaves_nothing_unknown(slack
 
 @pytest.mark.parametrize("target", ["#general", "general", "C0GENERAL"])
 async def test_a_channel_is_found_by_name_and_by_id(slack: Slack, fake: FakeSlack, target: str) -> None:
-    await slack.send_notification(Notification(target=target, message="hi"), "k")
+    await slack.send_notification(Notification(target=target, message="hi"), Delivery("k"))
     assert [m.channel for m in fake.messages] == ["C0GENERAL"]
 
 
 async def test_a_message_asks_slack_to_make_no_links_and_carries_its_deliverys_mark(
     slack: Slack, fake: FakeSlack
 ) -> None:
-    await slack.send_notification(HELLO, "group:event:target")
+    await slack.send_notification(HELLO, Delivery("group:event:target"))
     sent = json.loads(fake.requests[-1].body)
     assert (sent["parse"], sent["link_names"], sent["unfurl_links"], sent["unfurl_media"]) == ("none",) + (False,) * 3
     mark = {"event_type": "eventbus_delivery", "event_payload": {"key": client.key_mark("group:event:target")}}
@@ -182,7 +182,7 @@ async def test_a_message_asks_slack_to_make_no_links_and_carries_its_deliverys_m
 
 async def test_an_incoming_webhook_posts_to_its_one_channel(make_slack: MakeSlack, fake: FakeSlack) -> None:
     slack = await make_slack(fake.webhook_settings())
-    result = await slack.send_notification(HELLO, "k")
+    result = await slack.send_notification(HELLO, Delivery("k"))
     assert [m.text for m in fake.messages] == ["hello"]
     assert result.reference is None
     for target in ("#general", "U0ADA"):
@@ -193,7 +193,7 @@ async def test_an_incoming_webhook_posts_to_its_one_channel(make_slack: MakeSlac
 
 async def test_a_token_is_preferred_to_a_webhook(make_slack: MakeSlack, fake: FakeSlack) -> None:
     slack = await make_slack(fake.webhook_settings() | fake.settings())
-    await slack.send_notification(Notification(target="#general", message="hi"), "k")
+    await slack.send_notification(Notification(target="#general", message="hi"), Delivery("k"))
     assert [m.channel for m in fake.messages] == ["C0GENERAL"]
 
 
@@ -299,7 +299,7 @@ async def test_the_environment_changes_nothing(
     for name in ("BOT_TOKEN", "SIGNING_SECRET", "VERIFICATION_TOKEN", "CLIENT_ID", "CLIENT_SECRET"):
         monkeypatch.setenv(f"SLACK_{name}", "deprecated")
     slack = await make_slack()
-    await slack.send_notification(HELLO, "k")
+    await slack.send_notification(HELLO, Delivery("k"))
     reply = await slack.receive(fake.slash_command("/eventbus-status").inbound())
     assert len(fake.messages) == len(reply.events) == 1
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
@@ -323,7 +323,7 @@ async def test_no_secret_reaches_a_log_an_error_or_a_representation(
         for break_it in faults:
             break_it()
             with pytest.raises(IntegrationError) as caught:
-                await slack.send_notification(HELLO, "k")
+                await slack.send_notification(HELLO, Delivery("k"))
             seen.append(repr(caught.value))
-        seen += [repr(await slack.send_notification(HELLO, "k")), repr(await slack.health())]
+        seen += [repr(await slack.send_notification(HELLO, Delivery("k"))), repr(await slack.health())]
     assert "canary" not in "".join(seen) + caplog.text

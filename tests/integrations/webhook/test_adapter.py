@@ -142,11 +142,11 @@ async def test_the_headers_of_an_endpoint_are_sent(receiver: FakeReceiver) -> No
 async def test_a_notification_goes_to_the_endpoint_it_names_or_to_the_only_one(receiver: FakeReceiver) -> None:
     async with FakeReceiver() as other:
         async with webhook({"endpoints": [endpoint(receiver), endpoint(other, name="other")]}) as adapter:
-            await adapter.send_notification(Notification(message="hello", target="other"), "key-1")
+            await adapter.send_notification(Notification(message="hello", target="other"), Delivery("key-1"))
             with pytest.raises(Misconfigured, match="name one of receiver, other"):
-                await adapter.send_notification(Notification(message="hello"), "key-2")
+                await adapter.send_notification(Notification(message="hello"), Delivery("key-2"))
         async with webhook(receiver.settings()) as adapter:
-            await adapter.send_notification(Notification(message="hello"), "key-3")
+            await adapter.send_notification(Notification(message="hello"), Delivery("key-3"))
     assert receiver.effects() == [f"{message_id('key-3')} notification"]
     assert other.effects() == [f"{message_id('key-1')} notification"]
     assert other.received[0].content["data"]["message"] == "hello"
@@ -154,7 +154,7 @@ async def test_a_notification_goes_to_the_endpoint_it_names_or_to_the_only_one(r
 
 async def test_there_are_no_artifacts(adapter: Webhook) -> None:
     with pytest.raises(Rejected, match="makes no artifact 'issue'"):
-        await adapter.create_artifact(Artifact(type="issue", content={}), "key-1")
+        await adapter.create_artifact(Artifact(type="issue", content={}), Delivery("key-1"))
 
 
 # -- what an answer means ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from starlette.requests import Request
 import eventbus
 from eventbus import Event
 from integrations import errors
-from registry.dispatch import Busy, KeyReused
+from registry.act import Busy, KeyReused
 from registry.registry import UnknownIntegration
 from service.gateway.problems import Problem, answer, problem_of
 

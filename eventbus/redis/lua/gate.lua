@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- May a call to an account leave now, and if not, when?
+-- KEYS  the account's gate, then one key for each budget it counts against
+-- ARGV  ms a booking may lie ahead, ms a probe may take, then spacing (us) and burst of each budget
+-- Returns {'go' | 'probe', ms to wait first} with a place booked in every budget, or {why, ms} with none booked:
+--   floor  the service named a time   open  the breaker is open   full N  the Nth budget is used up for longer
+-- Budgets are GCRA: a key holds the theoretical arrival time of the next call (ITU-T I.371, annex A).
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local gate = redis.call('HMGET', KEYS[1], 'floor', 'open', 'probe')
+local function ms(us) return math.ceil(us / 1000) end
+if gate[1] and gate[1] - now > 0 then return {'floor', ms(gate[1] - now)} end
+local kind = 'go'
+if gate[2] then
+  local wait = math.max(gate[2] - now, math.min((gate[3] or 0) - now, 500000))   -- the probe may answer any moment
+  if wait > 0 then return {'open', ms(wait)} end
+  kind = 'probe'
+end
+local latest, budget, next_at = now, 0, {}
+for i = 2, #KEYS do
+  local spacing, burst = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+  next_at[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or now), now)
+  local free = next_at[i] - (burst - 1) * spacing
+  if free > latest then latest, budget = free, i - 1 end
+end
+if latest - now > ARGV[1] * 1000 then return {'full ' .. budget, ms(latest - now)} end
+for i = 2, #KEYS do
+  local after = math.max(next_at[i], latest) + ARGV[2 * i - 1]
+  redis.call('SET', KEYS[i], string.format('%.0f', after), 'PX', ms(after - now) + 1000)
+end
+if kind == 'probe' then
+  redis.call('HSET', KEYS[1], 'probe', string.format('%.0f', latest + ARGV[2] * 1000))
+end
+return {kind, ms(latest - now)}

@@ -1,0 +1,103 @@
+"""One act: a thing to bring to one target of one integration, and the words for what may become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from eventbus import Attempt, Event
+from eventbus.gate import Breaker, Cost
+from integrations.base import Artifact, Delivery, DeliveryResult, Integration, Notification, What
+from integrations.errors import NotReady
+
+T = TypeVar("T")
+
+
+class Busy(Exception):
+    """The same act is under way in another process."""
+
+
+class KeyReused(Exception):
+    """The idempotency key stands for another content."""
+
+
+class Parked(Exception):
+    """Nobody can say whether the act was done before, and the service can't be asked: a person has to decide."""
+
+
+class Waiting(NotReady):
+    """The gate holds the act back. `pause`: everything else of this account would have to wait, too."""
+
+    def __init__(self, detail: str, *, retry_after: timedelta, pause: bool) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.pause = pause
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What, by whom, to whom, under which key, and the fence of the delivery it belongs to.
+
+    dry_run   show what would be sent, and send nothing
+    resend    send again what nobody can say was done, instead of parking it
+    """
+
+    integration: str
+    adapter: Integration[Any]
+    what: What
+    delivery: Delivery
+    timeout: timedelta
+    attempt: Attempt | None = None
+    breaker: Breaker = field(default_factory=Breaker)
+    dry_run: bool = False
+    resend: bool = False
+
+    @property
+    def account(self) -> str:
+        """Whose gate it passes: the integration, or one target of an integration that has several."""
+        target = self.delivery.target
+        return self.integration if target == "default" else f"{self.integration}.{target}"
+
+    @property
+    def method(self) -> str:
+        """The method of the interface that does it."""
+        if isinstance(self.what, Event):
+            return "handle_event"
+        return "send_notification" if isinstance(self.what, Notification) else "create_artifact"
+
+    @property
+    def event_id(self) -> str | None:
+        """The event in whose trail it stands."""
+        return self.what.id if isinstance(self.what, Event) else None
+
+    @property
+    def content(self) -> bytes:
+        """What its idempotency key stands for: the content, without what changes from one call to the next."""
+        body = self.what.id if isinstance(self.what, Event) else self.what.model_dump_json()
+        return f"{self.integration}\0{self.method}\0{body}".encode()
+
+    def call(self, delivery: Delivery) -> Awaitable[DeliveryResult]:
+        """Do it, once."""
+        if isinstance(self.what, Event):
+            return self.adapter.handle_event(self.what, delivery)
+        if isinstance(self.what, Artifact):
+            return self.adapter.create_artifact(self.what, delivery)
+        return self.adapter.send_notification(self.what, delivery)
+
+    def costs(self) -> list[Cost]:
+        """What it takes of the account's budgets."""
+        places = self.adapter.places(self.what, self.delivery)
+        costs: list[Cost] = []
+        for budget in self.adapter.manifest.budgets:
+            names = [budget.name] if budget.each == "account" else [f"{budget.name}:{place}" for place in places]
+            costs += [Cost(name, budget.spacing, budget.burst) for name in names]
+        return costs
+
+
+async def contained(call: Awaitable[T]) -> T:
+    """A call into an adapter. One that tries to end the program has a fault like any other; ours goes on."""
+    try:
+        return await call
+    except SystemExit as error:
+        raise RuntimeError(f"it tried to end the program with SystemExit({error.code!r})") from error
