@@ -30,8 +30,8 @@ from integrations.errors import (
     Unreachable,
 )
 from registry.act import Busy, KeyReused, Parked
-from registry.judgement import describe
 from registry.faults import scrubbed
+from registry.judgement import describe
 from registry.registry import UnknownIntegration
 
 RETRY_SECONDS = 5

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from eventbus import Attempt, Event, EventBus, Refused, TryLater, catalog
+from eventbus import Attempt, Backoff, Event, EventBus, Options, Refused, TryLater, catalog
 from eventbus.gate import Breaker
 from eventbus.redis.shard import Retry
 from eventbus.topics import VmCreated
-from integrations.base import Delivery, DeliveryResult, Health, Integration, Manifest, Notification, Outcome, What
+from integrations.base import (
+    Budget,
+    Delivery,
+    DeliveryResult,
+    Earlier,
+    Health,
+    Integration,
+    Manifest,
+    Notification,
+    Outcome,
+    Preview,
+    What,
+)
 from integrations.errors import (
     AuthFailed,
     IntegrationError,
@@ -26,7 +41,7 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
-from registry.act import Act, Busy, KeyReused, Waiting
+from registry.act import Act, Busy, KeyReused, Parked, Waiting
 from registry.dispatch import Dispatcher
 from registry.metrics import Metrics
 
@@ -348,3 +363,199 @@ async def test_each_error_has_its_verdict(
     if isinstance(error, TryLater):
         assert (error.counts, error.pause) == (counts, pause)
         assert error.after == getattr(fault, "retry_after", None)
+
+
+# -- what can't be known ---------------------------------------------------------------------------------------------
+
+
+class Blind(Service):
+    """A service that can't be asked what it has done."""
+
+    manifest = Manifest(name="service", title="A service", config=NoSettings, handles=(">",))
+    find = None  # type: ignore[assignment]  # so it is no Reconciles
+
+
+@pytest.mark.parametrize("fault", [OutcomeUnknown("cut off"), "hangs"])
+async def test_what_nobody_can_find_out_is_parked_and_not_sent_again(
+    dispatcher: Dispatcher, fault: Exception | str
+) -> None:
+    """Neither by the attempt that was cut off nor by the next one."""
+    service = Blind()
+    service.plan = [fault]
+    act = ask(service, timeout=timedelta(milliseconds=50))
+    with pytest.raises(Parked):
+        await dispatcher.once(act)
+    with pytest.raises(Parked):
+        await once(dispatcher, act)
+    assert service.effects == []
+
+
+async def test_a_parked_delivery_is_a_dead_letter_of_its_own_kind(bus: EventBus, dispatcher: Dispatcher) -> None:
+    """`eventbus unknown` lists them by their reason."""
+    service = Blind()
+    service.plan = ["made, answer lost"]
+
+    async def handle(event: Event[Any], attempt: Attempt) -> None:
+        await dispatcher.deliver(bring(service, event, attempt))
+
+    await bus.subscribe("vm.*", handle, group="service")
+    await bus.publish(VmCreated(vm_id="1"))
+    await bus.run_until_idle()
+    (letter,) = [letter async for letter in bus.dead.find()]
+    assert (letter.reason, letter.attempts, len(service.effects)) == ("unknown", 1, 1)
+
+
+async def test_who_would_rather_have_it_twice_than_never_may_say_so(dispatcher: Dispatcher) -> None:
+    service = Blind()
+    service.plan = ["made, answer lost"]
+    act = replace(ask(service), resend=True)
+    with pytest.raises(OutcomeUnknown):
+        await dispatcher.once(act)
+    assert (await once(dispatcher, act)).outcome is Outcome.DELIVERED
+    assert len(service.effects) == 2
+
+
+async def test_an_answer_of_500_is_no_doubt_for_a_service_that_cannot_be_asked(dispatcher: Dispatcher) -> None:
+    service = Blind()
+    service.plan = [ServiceFault("502")]
+    with pytest.raises(ServiceFault):
+        await dispatcher.once(ask(service))
+    assert (await once(dispatcher, ask(service))).outcome is Outcome.DELIVERED
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+class Threaded(Service):
+    """Keeps what it was told of earlier things, and answers as it is planned."""
+
+    def __init__(self, *results: DeliveryResult) -> None:
+        super().__init__()
+        self.results = list(results)
+        self.earlier: list[Earlier | None] = []
+
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
+        self.earlier.append(delivery.earlier)
+        return self.results.pop(0)
+
+
+async def tell(dispatcher: Dispatcher, service: Service, *tasks: str) -> None:
+    """Something about each of these tasks, one after the other."""
+    for number, task in enumerate(tasks):
+        delivery = Delivery(f"{task}:{number}", thread=f"task_id:{task}")
+        await dispatcher.once(Act("service", service, Notification(message=task), delivery, MINUTE))
+
+
+async def test_a_later_event_of_a_thread_is_told_what_was_made_before(dispatcher: Dispatcher) -> None:
+    made = [DeliveryResult.delivered(str(n), url=f"https://x/{n}", state={"n": str(n)}) for n in range(3)]
+    service = Threaded(*made)
+    await tell(dispatcher, service, "a", "b", "a")
+    assert service.earlier == [None, None, Earlier("0", "https://x/0", {"n": "0"})]
+
+
+async def test_a_thread_that_ended_begins_anew(dispatcher: Dispatcher) -> None:
+    opened, closed = DeliveryResult.delivered("open"), DeliveryResult.delivered("closed", ends=True)
+    service = Threaded(opened, closed, opened)
+    await tell(dispatcher, service, "a", "a", "a")
+    assert service.earlier == [None, Earlier("open"), None]
+
+
+# -- the gate ----------------------------------------------------------------------------------------------------------
+
+
+class Busyish(Service):
+    """A service that takes two calls in any 300 ms, and keeps when it was called."""
+
+    manifest = Manifest(
+        name="service",
+        title="A service",
+        config=NoSettings,
+        handles=(">",),
+        budgets=(Budget("calls", 2, timedelta(milliseconds=300)),),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: list[float] = []
+
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
+        self.at.append(time.monotonic())
+        return DeliveryResult.delivered()
+
+
+async def test_calls_are_spaced_by_the_budget_over_all_dispatchers(bus: EventBus) -> None:
+    """Each worker has its own; the gate is one."""
+    service, workers = Busyish(), [Dispatcher(bus, Metrics()) for _ in range(2)]
+    await asyncio.gather(*(workers[n % 2].once(ask(service, key=str(n))) for n in range(6)))
+    spaces = [later - earlier for earlier, later in itertools.pairwise(sorted(service.at))]
+    assert min(spaces) > 0.1, spaces
+    assert sum(spaces) > 5 * 0.15 - 0.05
+
+
+async def test_a_rate_limit_holds_every_dispatcher_back(bus: EventBus, service: Service) -> None:
+    service.plan = [RateLimited("slow down", retry_after=MINUTE)]
+    with pytest.raises(RateLimited):
+        await Dispatcher(bus, Metrics()).once(ask(service))
+    with pytest.raises(Waiting) as held:
+        await Dispatcher(bus, Metrics()).once(ask(service, key="another"))
+    assert held.value.pause
+    assert held.value.retry_after is not None
+    assert timedelta(seconds=59) < held.value.retry_after <= MINUTE
+
+
+async def test_a_failing_service_is_left_alone_and_both_turns_are_told_once(
+    bus: EventBus, dispatcher: Dispatcher, service: Service
+) -> None:
+    breaker = Breaker(row=3, first=timedelta(milliseconds=50))
+    service.plan = [ServiceFault("503")] * 4
+    async with bus.listen("integration.*") as events:
+        for number in range(3):
+            with pytest.raises(ServiceFault):
+                await dispatcher.once(replace(ask(service, key=str(number)), breaker=breaker))
+        with pytest.raises(Waiting):
+            await dispatcher.once(ask(service, key="4"))
+        with pytest.raises(ServiceFault):
+            await once(dispatcher, replace(ask(service, key="5"), breaker=breaker))
+        await once(dispatcher, replace(ask(service, key="6"), breaker=breaker))
+        async with asyncio.timeout(10):
+            seen = [await anext(events), await anext(events)]
+    assert [(one.topic, one.data.integration) for one in seen] == [
+        ("integration.degraded", "service"),
+        ("integration.recovered", "service"),
+    ]
+    assert seen[0].data.detail == "ServiceFault: 503"
+
+
+# -- what people see ---------------------------------------------------------------------------------------------------
+
+
+class Previewing(Service):
+    """One that says what it would send."""
+
+    def preview(self, what: What, delivery: Delivery) -> list[Preview]:
+        return [Preview("tell #ops", "POST https://service/messages", "{}")]
+
+
+async def test_a_dry_run_calls_nobody_and_leaves_no_trace_in_the_ledger(bus: EventBus, dispatcher: Dispatcher) -> None:
+    service = Previewing()
+    shown = await dispatcher.once(replace(ask(service), dry_run=True))
+    assert shown == DeliveryResult.skipped("dry run: tell #ops (POST https://service/messages)")
+    assert not service.called.is_set()
+    assert (await dispatcher.once(ask(service))).outcome is Outcome.DELIVERED
+
+
+async def test_every_attempt_leaves_a_line_in_the_trail_of_its_event(
+    bus: EventBus, dispatcher: Dispatcher, service: Service
+) -> None:
+    service.plan = [NotReady("starting")]
+
+    async def handle(event: Event[Any], attempt: Attempt) -> None:
+        await dispatcher.deliver(bring(service, event, attempt))
+
+    options = Options(backoff=Backoff(timedelta(milliseconds=1), timedelta(milliseconds=1)))
+    await bus.subscribe("vm.*", handle, group="service", options=options)
+    receipt = await bus.publish(VmCreated(vm_id="1"))
+    await bus.run_until_idle()
+    first, second = await bus.trail.read(receipt.event_id)
+    assert (first["attempt"], first["outcome"], first["error"]) == (1, "retry", "NotReady: starting")
+    assert (second["attempt"], second["outcome"], second["url"]) == (2, "delivered", "https://service/1")
