@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +28,8 @@ from eventbus.spooling import Outcome, Spooling, Spools
 T = TypeVar("T")
 
 BATCH = 200
+SHARED = BATCH // 2  # of publishes under way at the same time: while Redis works on one half, the other is made
+ENOUGH = SHARED // 2  # so many need not wait for more
 BATCH_BYTES = 1024 * 1024
 SHORTEST_SECONDS = 0.05  # less is no time for another attempt
 
@@ -105,32 +107,42 @@ def gave_up(error: Exception, seconds: float, *, unsure: bool) -> Unavailable:
 class _Order:
     """What one call asked to be appended, until when, and whether an attempt may have done it already."""
 
-    __slots__ = ("answer", "confirm", "deadline", "letters", "unsure")
+    __slots__ = ("answer", "confirm", "deadline", "letters", "packed", "unsure")
 
-    def __init__(self, letters: Sequence[Letter], confirm: Confirm, deadline: float) -> None:
+    def __init__(
+        self,
+        letters: Sequence[Letter],
+        confirm: Confirm,
+        deadline: float,
+        answer: asyncio.Future[list[Outcome]],
+        packed: bytes = b"",
+    ) -> None:
         self.letters = letters
         self.confirm = confirm
         self.deadline = deadline
+        self.answer = answer
+        self.packed = packed
         self.unsure = False
-        self.answer: asyncio.Future[list[Outcome]] | None = None
-
-    def is_open(self) -> bool:
-        """Whether somebody waits for the answer. Who was cancelled does not: it is not sent if it has not left yet."""
-        return self.answer is not None and not self.answer.done()
 
 
 class Publisher:
-    """Collects letters and appends them in batches. One round trip is under way at a time, which keeps the order."""
+    """Collects letters and appends them in batches. One round trip is under way at a time, which keeps the order.
+
+    While all goes well a batch is sent in the very step that asks for it or hears of the one before, and a reply
+    answers its callers directly. A task takes over where there is something to wait for: a connection, a confirmation,
+    a spool, another attempt.
+    """
 
     def __init__(self, shard: Shard, *, timeout: timedelta) -> None:
         self._shard = shard
         self._spooling: Spooling | None = None
         self._timeout = timeout.total_seconds()
         self._waiting: deque[_Order] = deque()
-        self._busy = False
+        self._under_way: list[_Order] = []  # without a task
+        self._watch: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._sender: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def spool(self, directory: Path, confirm: Confirm = IN_MEMORY) -> None:
         """From now on keep in this directory what Redis does not take, and send it on. Raises Misconfigured."""
@@ -150,6 +162,8 @@ class Publisher:
     async def close(self) -> None:
         """Send what is under way. What is spooled stays on the disk for the next process."""
         await self._idle.wait()
+        if self._watch is not None:
+            self._watch.cancel()
         if self._spooling is not None:
             await self._spooling.close()
 
@@ -161,70 +175,123 @@ class Publisher:
         if len(letters) == 1:
             return await self._order(letters, confirm)
         stored: list[Outcome] = []
+        packed = b""
         try:
-            for part in _parts(letters):
-                stored += await self._order(part, confirm)
+            for part, following in pairwise((*_parts(letters), ())):
+                answer = self._order(part, confirm, packed)
+                packed = self._pack(following, confirm)  # while Redis works on the part before
+                stored += await answer
         except (Unavailable, Full) as error:
             if not stored:
                 raise
             raise type(error)(f"{len(stored):,} of {len(letters):,} events are stored, then: {error}") from error
         return stored
 
-    async def _order(self, letters: Sequence[Letter], confirm: Confirm) -> list[Outcome]:
-        """Append at once when nothing is under way, else with the next batch."""
+    def _order(self, letters: Sequence[Letter], confirm: Confirm, packed: bytes = b"") -> asyncio.Future[list[Outcome]]:
+        """Send at once when nothing is under way, else with the next batch."""
         loop = asyncio.get_running_loop()
-        order = _Order(letters, confirm, loop.time() + self._timeout)
-        if self._busy:
-            order.answer = loop.create_future()
-            self._waiting.append(order)
-            return await order.answer
-        self._busy = True
-        self._idle.clear()
-        try:
-            return await self._persist([order])
-        finally:
-            if self._waiting:
-                self._sender = asyncio.create_task(self._send(), name="publisher")
-            else:
-                self._rest()
+        answer: asyncio.Future[list[Outcome]] = loop.create_future()
+        self._waiting.append(_Order(letters, confirm, loop.time() + self._timeout, answer, packed))
+        if self._idle.is_set():
+            self._idle.clear()
+            self._go_on()
+        return answer
 
-    def _rest(self) -> None:
-        self._busy = False
-        self._idle.set()
-
-    async def _send(self) -> None:
+    def _go_on(self) -> None:
+        """Send what comes next; rest when nothing does."""
+        orders = self._next_orders()
+        if not orders:
+            self._idle.set()
+            return
         try:
-            while self._waiting:
-                orders = self._next_orders()
-                try:
-                    stored = await self._persist(orders) if orders else []
-                except Exception as error:  # noqa: BLE001  whatever it is, it is each caller's answer
-                    self._failed(orders, error)
-                else:
-                    at = 0
-                    for order in orders:
-                        if order.answer is not None and not order.answer.done():
-                            order.answer.set_result(stored[at : at + len(order.letters)])
-                        at += len(order.letters)
-                await asyncio.sleep(0)  # who was answered may go on publishing: that belongs into one batch
-        finally:
-            self._rest()
+            failpoint("publish.before_send")
+            is_sent = self._begin(orders)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is each caller's answer
+            self._failed(orders, error)
+            self._go_on_soon()
+            return
+        if not is_sent:
+            self._task = asyncio.create_task(self._persist(orders), name="publisher")
+
+    def _go_on_soon(self) -> None:
+        """After those that were answered have taken their next step: what they publish belongs into one batch."""
+        asyncio.get_running_loop().call_soon(self._go_on)
 
     def _next_orders(self) -> list[_Order]:
-        """What goes out next: at most a batch."""
+        """What goes out next: at most a batch. Who was cancelled no longer waits: that is not sent."""
         orders: list[_Order] = []
         count = size = 0
-        while self._waiting and count < BATCH and size < BATCH_BYTES:
+        while self._waiting and count < SHARED and size < BATCH_BYTES:
             order = self._waiting[0]
             letters = order.letters
             if count + len(letters) > BATCH or (orders and order.confirm is not orders[0].confirm):
                 break
             self._waiting.popleft()
-            if order.is_open():
+            if not order.answer.done():
                 orders.append(order)
                 count += len(letters)
                 size += len(letters[0].wire) if len(letters) == 1 else sum([len(one.wire) for one in letters])
         return orders
+
+    # -- without a task: Redis is there and answers ----------------------------------------------------------------
+
+    def _pack(self, letters: Sequence[Letter], confirm: Confirm) -> bytes:
+        """A batch ready to be sent; nothing where that is not all there is to do."""
+        if not letters or self._spooling is not None or confirm.level != "memory" or _some_are_later(letters):
+            return b""
+        return self._shard.pack_publish(letters)
+
+    def _begin(self, orders: list[_Order]) -> bool:
+        """Send them now; False where that can't be."""
+        letters, first = _letters(orders), orders[0]
+        packed = (first.packed if len(orders) == 1 else b"") or self._pack(letters, first.confirm)
+        if not self._shard.begin_publish(letters, packed, lambda outcome: self._heard(orders, outcome)):
+            return False
+        self._under_way = orders
+        if self._watch is None:
+            self._look()
+        return True
+
+    def _heard(self, orders: list[_Order], outcome: list[Stored] | Exception) -> None:
+        if orders is not self._under_way:
+            return  # its time was up before
+        self._under_way = []
+        if isinstance(outcome, Exception):
+            self._task = asyncio.create_task(self._persist(orders, outcome), name="publisher")
+            return
+        self._answer(orders, outcome)
+        if len(self._waiting) >= ENOUGH:
+            self._go_on()  # Redis works on these while those that were answered make their next ones
+        else:
+            self._go_on_soon()
+
+    def _look(self) -> None:
+        """End what has no time left. One timer for all batches: one for each would cost more than sending it."""
+        self._watch = None
+        if not self._under_way:
+            return
+        loop, deadline = asyncio.get_running_loop(), self._under_way[0].deadline
+        if deadline > loop.time():
+            self._watch = loop.call_at(deadline, self._look)
+            return
+        orders, self._under_way = self._under_way, []
+        self._failed(orders, gave_up(TimeoutError(), self._timeout, unsure=True))
+        self._go_on_soon()
+
+    # -- how it ends -----------------------------------------------------------------------------------------------
+
+    def _answer(self, orders: list[_Order], stored: Sequence[Outcome]) -> None:
+        try:
+            failpoint("publish.after_send")
+        except Exception as error:  # noqa: BLE001  as above
+            self._failed(orders, error)
+            return
+        at = 0
+        for order in orders:
+            end = at + len(order.letters)
+            if not order.answer.done():
+                order.answer.set_result(list(stored[at:end]))
+            at = end
 
     def _failed(self, orders: list[_Order], error: Exception) -> None:
         """Tell those whose time is up; the others stay first in line."""
@@ -234,31 +301,46 @@ class Publisher:
         for order in orders:
             if order in in_time:
                 order.unsure = order.unsure or isinstance(error, OutcomeUnknown)
-            elif order.answer is not None and not order.answer.done():
+            elif not order.answer.done():
                 order.answer.set_exception(error)
                 order.answer.exception()  # a caller that was cancelled no longer looks
         self._waiting.extendleft(reversed(in_time))
 
-    async def _persist(self, orders: list[_Order]) -> list[Outcome]:
-        """Append, until the first of them has no time left; then spool, where there is a spool."""
-        first = orders[0]
-        letters = first.letters if len(orders) == 1 else [one for order in orders for one in order.letters]
+    # -- with a task -----------------------------------------------------------------------------------------------
+
+    async def _persist(self, orders: list[_Order], failed: Exception | None = None) -> None:
+        """Append, until the first of them has no time left; then spool, where there is a spool.
+
+        `failed` is what came of a first attempt, if there was one.
+        """
+        first, letters = orders[0], _letters(orders)
         unsure = any(order.unsure for order in orders)
-        failpoint("publish.before_send")
+
+        async def once() -> list[Stored]:
+            nonlocal failed
+            if failed is not None:
+                error, failed = failed, None
+                await self._shard.fail(error)
+            return await self._store(letters, first.confirm)
 
         def attempt() -> Awaitable[list[Stored]]:
-            return self._insist(lambda: self._store(letters, first.confirm), first.deadline, unsure=unsure)
+            return self._insist(once, first.deadline, unsure=unsure)
 
-        if self._spooling is None:
-            stored: list[Outcome] = list(await attempt())
+        try:
+            if self._spooling is None:
+                stored: Sequence[Outcome] = await attempt()
+            else:
+                stored = await self._spooling.publish(letters, attempt)
+        except Exception as error:  # noqa: BLE001  as above
+            self._failed(orders, error)
         else:
-            stored = await self._spooling.publish(letters, attempt)
-        failpoint("publish.after_send")
-        return stored
+            self._answer(orders, stored)
+        finally:
+            self._go_on_soon()
 
     async def _store(self, letters: Sequence[Letter], confirm: Confirm) -> list[Stored]:
         """One script call for all of them; one each for those that are due later, in their place among the others."""
-        if not any([one.due_ms for one in letters]):  # noqa: C419  a generator costs more than the list
+        if not _some_are_later(letters):
             return await self._shard.publish(letters, confirm)
         stored: list[Stored] = []
         try:
@@ -293,6 +375,14 @@ class Publisher:
                 if loop.time() + wait >= deadline:
                     raise gave_up(error, self._timeout, unsure=unsure) from error
             await asyncio.sleep(wait)
+
+
+def _some_are_later(letters: Sequence[Letter]) -> bool:
+    return any([one.due_ms for one in letters])  # noqa: C419  a generator costs more than the list
+
+
+def _letters(orders: Sequence[_Order]) -> Sequence[Letter]:
+    return orders[0].letters if len(orders) == 1 else [one for order in orders for one in order.letters]
 
 
 def _parts(letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:

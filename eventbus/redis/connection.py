@@ -16,7 +16,7 @@ from typing import Any
 import redis.cluster
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.exceptions import MovedError, ResponseError
+from redis.exceptions import MovedError, NoScriptError, ResponseError
 
 from eventbus.ending import cancellable
 from eventbus.errors import EventBusError, Full, Misconfigured, OutcomeUnknown, Unavailable
@@ -26,7 +26,7 @@ from eventbus.redis.confirm import Command, Confirm, Conversation, Witness, eval
 from eventbus.redis.ear import listen
 from eventbus.redis.embedded import EmbeddedRedis, open_embedded
 from eventbus.redis.faults import REDIS_FAULTS, is_missing_group, translate, translated
-from eventbus.redis.line import Line
+from eventbus.redis.line import Heard, Line, pack
 from eventbus.redis.scripts import Arg, AsyncClient, run, run_sync, script
 
 REVIVAL_SECONDS = 2.0
@@ -80,6 +80,24 @@ class Connection:
             with cancellable():
                 return await run(self._line, what, keys, args)
         except REDIS_FAULTS as error:
+            raise await self._fault(error) from error
+
+    def pack(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
+        """One script, for `begin`; nothing where that can't work."""
+        if not isinstance(self._line, Line):
+            return b""
+        return pack(("EVALSHA", script(name).sha, len(keys), *keys, *args))
+
+    def begin(self, packed: bytes, heard: Heard) -> bool:
+        """Send one script at once; False where no connection is open.
+
+        `heard` gets its reply, or an error for `fail`.
+        """
+        return bool(packed) and isinstance(self._line, Line) and self._line.begin(packed, heard)
+
+    async def fail(self, error: Exception) -> None:
+        """Raise our error for one that `begin` told of. Returns where Redis only does not know the script yet."""
+        if not isinstance(error, NoScriptError):
             raise await self._fault(error) from error
 
     async def run_confirmed(self, name: str, keys: Sequence[str], args: Sequence[Arg], confirm: Confirm) -> Any:

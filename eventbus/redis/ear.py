@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import hiredis
 from redis._parsers.base import BaseParser
@@ -14,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from eventbus.redis.line import connect, hand_over
+from eventbus.redis.line import connect, hand_over, pack
 
 _MORE = object()
 
@@ -52,7 +51,7 @@ class _Ear(asyncio.Protocol):
 
     async def listen(self, channel: str, silence: float) -> None:
         """Until the connection ends, which raises. After `silence` seconds without a word it is asked for one."""
-        self._writer.transport.write(_packed("SUBSCRIBE", channel))
+        self._writer.transport.write(pack(("SUBSCRIBE", channel)))
         asked = False
         try:
             while not self._end.done():
@@ -60,7 +59,7 @@ class _Ear(asyncio.Protocol):
                 if not self._spoke and asked:
                     raise RedisTimeoutError(f"no answer to a PING within {silence:g} s")
                 if asked := not self._spoke:
-                    self._writer.transport.write(_packed("PING"))
+                    self._writer.transport.write(pack(("PING",)))
                 self._spoke = False
             self._end.result()
         finally:
@@ -87,9 +86,3 @@ class _Ear(asyncio.Protocol):
     def _lose(self, error: Exception) -> None:
         if not self._end.done():
             self._end.set_exception(error)
-
-
-def _packed(*command: str) -> bytes:
-    words: tuple[Any, ...] = command
-    packed: bytes = hiredis.pack_command(words)
-    return packed

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -24,6 +25,15 @@ from eventbus.ending import cancellable
 
 _MORE = object()  # hiredis' word for "the reply is not complete"
 
+Heard = Callable[[Any], None]
+"""Called with the reply to one command, or with the error instead of it, as soon as it is there. Must not raise."""
+
+
+def pack(command: tuple[Any, ...]) -> bytes:
+    """A command as it goes over the wire."""
+    packed: bytes = hiredis.pack_command(command)
+    return packed
+
 
 class _Wire(asyncio.Protocol):
     """An established connection: what was asked on it and not yet answered."""
@@ -32,7 +42,7 @@ class _Wire(asyncio.Protocol):
         self._writer = hand_over(connection)
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[tuple[Heard, float]] = deque()
         self._parser = hiredis.Reader(replyError=BaseParser.parse_error, notEnoughData=_MORE)
         self._watch: asyncio.TimerHandle | None = None
         self._flowing = asyncio.Event()
@@ -45,17 +55,26 @@ class _Wire(asyncio.Protocol):
             self._lose(RedisConnectionError("the connection closed while it was made"))
 
     async def ask(self, command: tuple[Any, ...]) -> Any:
-        packed = hiredis.pack_command(command)  # first of all: what can't be packed must not wait for an answer
+        packed = pack(command)  # first of all: what can't be packed must not wait for an answer
         await self._flowing.wait()
         if self.is_lost:
             raise RedisConnectionError("Connection closed by server.")
-        now = self._loop.time()
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append((answer, now))
+        self._write(packed, partial(_resolve, answer))
+        return await answer
+
+    def begin(self, packed: bytes, heard: Heard) -> bool:
+        if self.is_lost or not self._flowing.is_set():
+            return False
+        self._write(packed, heard)
+        return True
+
+    def _write(self, packed: bytes, heard: Heard) -> None:
+        now = self._loop.time()
+        self._waiting.append((heard, now))
         self._transport.write(packed)
         if self._watch is None:
             self._watch = self._loop.call_at(now + self._seconds, self._look)
-        return await answer
 
     def _look(self) -> None:
         """A reply that takes too long ends the connection: what else is behind it would wait as long."""
@@ -85,27 +104,30 @@ class _Wire(asyncio.Protocol):
             self._watch.cancel()
             self._watch = None
         while self._waiting:
-            answer, _ = self._waiting.popleft()
-            if not answer.done():
-                answer.set_exception(error)
+            heard, _ = self._waiting.popleft()
+            heard(error)
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
+        while (reply := self._next()) is not _MORE:
+            heard, _ = self._waiting.popleft()
+            heard(reply)
+        if self._is_leaving and not self._waiting:
+            self.close()
+
+    def _next(self) -> Any:
+        """The next reply, if it is complete and somebody asked for it."""
         try:
-            while (reply := self._parser.gets()) is not _MORE:
-                answer, _ = self._waiting.popleft()
-                if answer.done():
-                    continue
-                if isinstance(reply, Exception):
-                    answer.set_exception(reply)
-                else:
-                    answer.set_result(reply)
-            if self._is_leaving and not self._waiting:
-                self.close()
-        except (hiredis.ProtocolError, IndexError) as error:
+            reply = self._parser.gets()
+        except hiredis.ProtocolError as error:
             self._lose(RedisConnectionError(f"not the Redis protocol: {error}"))
+            return _MORE
+        if reply is not _MORE and not self._waiting:
+            self._lose(RedisConnectionError("not the Redis protocol: a reply nobody asked for"))
+            return _MORE
+        return reply
 
     def eof_received(self) -> bool:
         return False  # close
@@ -119,6 +141,15 @@ class _Wire(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._flowing.set()
+
+
+def _resolve(answer: asyncio.Future[Any], reply: Any) -> None:
+    if answer.done():  # its caller was cancelled
+        return
+    if isinstance(reply, Exception):
+        answer.set_exception(reply)
+    else:
+        answer.set_result(reply)
 
 
 class Line:
@@ -140,6 +171,14 @@ class Line:
                 raise RedisConnectionError("closed by this process")
             wire = await self._open()
         return await wire.ask(command)
+
+    def begin(self, packed: bytes, heard: Heard) -> bool:
+        """Send what `pack` made, in this very step; False, and nothing is sent, when no connection is open.
+
+        `heard` is called with the reply or with redis-py's error. For what is asked so often that a coroutine and a
+        future for it are a large part of its cost.
+        """
+        return self._wire is not None and self._wire.begin(packed, heard)
 
     async def _open(self) -> _Wire:
         async with self._opening:

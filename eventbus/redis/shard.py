@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple
@@ -163,6 +163,7 @@ class Shard:
     def __init__(self, connection: Connection, keys: ShardKeys) -> None:
         self.keys = keys
         self._connection = connection
+        self._begun: list[Callable[[Sequence[Letter]], None]] = []
         self.address: Address = connection.address
 
     async def _group(self, name: str, group: str, *args: Arg) -> Any:
@@ -192,6 +193,35 @@ class Shard:
         """Append events, each once per idempotency key, in order, in one step; as safe as `confirm` asks."""
         keys, args = publish_call(self.keys, letters, touch=confirm.level != "memory")
         return list(map(stored, letters, await self._connection.run_confirmed("publish", keys, args, confirm)))
+
+    def pack_publish(self, letters: Sequence[Letter]) -> bytes:
+        """`publish` to Redis' memory, for `begin_publish`."""
+        return self._connection.pack("publish", *publish_call(self.keys, letters))
+
+    def begin_publish(
+        self, letters: Sequence[Letter], packed: bytes, heard: Callable[[list[Stored] | Exception], None]
+    ) -> bool:
+        """Send a publish in this very step; False where no connection is open.
+
+        `heard` is called with what came of it, or with an error for `fail`.
+        """
+
+        def replied(reply: Any) -> None:
+            heard(reply if isinstance(reply, Exception) else list(map(stored, letters, reply)))
+
+        if not self._connection.begin(packed, replied):
+            return False
+        for tell in self._begun:
+            tell(letters)
+        return True
+
+    async def fail(self, error: Exception) -> None:
+        """Raise our error for one that was heard. Returns where a repeat is all it takes."""
+        await self._connection.fail(error)
+
+    def on_publish(self, tell: Callable[[Sequence[Letter]], None]) -> None:
+        """Call this whenever this process has sent events: what it asks next, Redis does after storing them."""
+        self._begun.append(tell)
 
     async def schedule(self, letter: Letter, confirm: Confirm = IN_MEMORY) -> Stored:
         """Keep an event until it is due, once per idempotency key; as safe as `confirm` asks."""

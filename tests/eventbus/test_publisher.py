@@ -37,6 +37,20 @@ async def test_publishes_under_way_at_the_same_time_share_a_round_trip(far: Even
     assert 1 <= proxy.requests[b"EVALSHA"] <= 2
 
 
+async def test_two_hundred_publishers_take_turns_by_halves(far: EventBus, proxy: Proxy) -> None:
+    """While Redis works on one half, the other half makes its next events."""
+    waiting = iter(range(2_000))
+
+    async def one() -> list[int]:
+        return [(await far.publish(numbered(n))).sequence for n in waiting]
+
+    proxy.watch(b"EVALSHA")
+    sequences = await asyncio.gather(*(one() for _ in range(200)))
+
+    assert 20 <= proxy.requests[b"EVALSHA"] <= 24
+    assert sorted(number for some in sequences for number in some) == list(range(2, 2_002))
+
+
 async def test_one_round_trip_has_200_events_at_most(far: EventBus, proxy: Proxy) -> None:
     proxy.watch(b"EVALSHA")
 
@@ -89,6 +103,20 @@ async def test_without_an_answer_the_outcome_is_unknown_and_a_repeat_is_safe(far
 
     assert (await far.publish(event)).sequence == 2
     assert (await far.publish(numbered(2))).sequence == 3  # and its answer is its own, not a late one
+
+
+async def test_those_who_wait_longer_than_the_first_are_told_in_their_own_time(far: EventBus, proxy: Proxy) -> None:
+    """A connection that is open and silent: nothing breaks, and each publish ends when its own time is up."""
+    proxy.freeze()
+    first = asyncio.create_task(far.publish(numbered(1)))
+    second = asyncio.create_task(far.publish(numbered(2)))
+
+    async with asyncio.timeout(2):
+        told = await asyncio.gather(first, second, return_exceptions=True)
+    proxy.thaw()
+
+    assert [type(one) for one in told] == [OutcomeUnknown, OutcomeUnknown]
+    await far.publish(numbered(3))
 
 
 async def test_a_script_is_told_the_same_within_its_time(proxy: Proxy, namespace: str) -> None:
@@ -215,6 +243,18 @@ async def test_closing_sends_what_is_under_way(redis_url: str, namespace: str) -
 
 
 # -- later -------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_comes_later_keeps_its_place_among_what_comes_now(bus: EventBus) -> None:
+    receipts = await asyncio.gather(
+        bus.publish(numbered(1)), bus.publish(numbered(2), delay=timedelta(hours=1)), bus.publish(numbered(3))
+    )
+
+    assert [(receipt.status, receipt.sequence) for receipt in receipts] == [
+        ("stored", 1),
+        ("scheduled", 0),
+        ("stored", 2),
+    ]
 
 
 async def test_an_event_for_later_is_scheduled_once(bus: EventBus) -> None:

@@ -439,3 +439,23 @@ async def test_a_pause_stops_what_another_process_has_fetched(url: str, namespac
     assert len(elsewhere.began) == 1
     assert (left.ready, left.due, left.running) == (1, 1, 0)
     assert left.paused_ms > 0
+
+
+# -- what this process publishes itself --------------------------------------------------------------------------------
+
+
+async def test_what_this_process_publishes_is_taken_without_waiting_for_the_bell(
+    redis_url: str, namespace: str
+) -> None:
+    """A consumer that no bell rings looks every two seconds: five events one after another would take ten."""
+    handler = Handler(is_open=True)
+    async with EventBus.open(redis_url, namespace=namespace) as bus:
+        await bus.subscribe("custom.n", handler, group="g")
+        async with running(bus):
+            await bus.publish(numbered(0))
+            await wait_until(lambda: handler.began == [0], "it serves")
+            await bus._serving._bell.stop()
+            async with asyncio.timeout(PROMPT):
+                for n in range(1, 6):
+                    await bus.publish(numbered(n))
+                    await wait_until(lambda: handler.began[-1] == n, "it is handled")  # noqa: B023  at once

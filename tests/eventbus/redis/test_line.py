@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from eventbus import OutcomeUnknown
 from eventbus.redis.connection import Connection
-from eventbus.redis.line import Line
+from eventbus.redis.line import Line, pack
 from tests.conftest import wait_until
 from tests.proxy import Proxy
 
@@ -271,3 +271,30 @@ async def test_the_bus_says_that_the_outcome_is_unknown(
             assert await connection.run("beat", ["alive"], [0, "one"]) == 1
     finally:
         await connection.close()
+
+
+async def test_what_is_begun_is_sent_in_the_same_step_and_before_what_is_asked_later(line: Line) -> None:
+    heard: list[Any] = []
+    assert not line.begin(pack(("ECHO", "nobody is there")), heard.append)
+    await line.execute_command("PING")
+
+    assert line.begin(pack(("RPUSH", "begun", "first")), heard.append)
+    assert await line.execute_command("RPUSH", "begun", "second") == 2
+
+    assert heard == [1]
+    await line.execute_command("DEL", "begun")
+
+
+async def test_what_is_begun_hears_of_its_error_and_of_the_loss(line: Line, proxy: Proxy) -> None:
+    heard: list[Any] = []
+    await line.execute_command("PING")
+    assert line.begin(pack(("NO SUCH COMMAND",)), heard.append)
+    await line.execute_command("PING")
+    proxy.freeze()
+    assert line.begin(pack(("PING",)), heard.append)
+    proxy.reset()
+
+    await wait_until(lambda: len(heard) == 2, "the loss is heard of")
+
+    assert [type(one) for one in heard] == [ResponseError, RedisConnectionError]
+    assert not line.begin(pack(("PING",)), heard.append)
