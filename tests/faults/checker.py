@@ -8,7 +8,7 @@ The receiver's list of effects is the truth; nothing that the bus says about its
     order       the first effects of one key's events, in a group that keeps order, are not in the log's order; or the
                 log's order is not that in which one publisher had them confirmed
     early       an attempt began before the time its retry or schedule asked for
-    twice       a second effect of one event in a group whose effects can be looked up
+    twice       a second effect of one event in a group whose effects can be looked up, or are known by their key
     buried      a dead letter that no handler asked for
     stuck       a group has unfinished work after everything healed
     slow        a fault was not recovered from within the bound
@@ -16,8 +16,14 @@ The receiver's list of effects is the truth; nothing that the bus says about its
     false alarm the bus told of a gap though nothing was lost
 
 A disk that loses what was accepted (`Fault.lost`) excuses lost events, numbers that are given out again, and effects
-that the ledger no longer knows of; what is asked for then is the alarm. Executions that were repeated are counted and
-no violation: delivery is at least once.
+that the ledger no longer knows of; what is asked for then is the alarm. A fail-over excuses the same of what was done
+shortly before it or while no master was there, but never an accepted event: replicas had confirmed it. Executions that
+were repeated are counted and no violation: delivery is at least once.
+
+Who is frozen between the ledger's permission and its own call acts late, and no ledger can call it back. Such a second
+effect is counted as `late_by_a_frozen_worker`, if the histories prove it: the worker had its permission, and was
+stopped from then to its effect for longer than a permission may be old (`fresh`). Where the receiver knows effects by
+their key there is none to excuse.
 """
 
 from __future__ import annotations
@@ -28,11 +34,22 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PLAIN, SEARCHABLE, KEYED = "plain", "searchable", "keyed"
+"""What a group's effects are, see `Group`."""
+
 TOLERANCE = 0.005
 """Seconds. Redis keeps due times in whole milliseconds, of a clock that is adjusted while ours is not."""
 
 SHOWN = 5
 LOSES_ITS_WORK = ("kill worker", "stop worker")
+FREEZES = "stop worker"
+FAILS_OVER = "fail over"
+NO_REPLICA = "no replica"
+KILLS_SPOOLERS = "kill who spools"
+
+FORGOTTEN_SECONDS = 2.0
+"""What was done so long before the death of a master may be forgotten. A replica in step is behind by one turn of the
+master's event loop; the rest is for a machine that has other things to do."""
 VIOLATIONS = (
     "lost",
     "phantom",
@@ -50,7 +67,7 @@ VIOLATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One line of the receiver. Their order in the file is the order in which they happened."""
+    """One line of the receiver, `at` by its clock. Their order in the file is the order in which they happened."""
 
     event: str
     key: str
@@ -74,11 +91,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A durable group: the topics it wants, whether it keeps order by key, whether its effects can be looked up."""
+    """A durable group: the topics it wants, whether it keeps order by key, and what is known of its effects after a
+    crash: nothing, what a look-up finds, or what the receiver knows by the key."""
 
     topics: Collection[str]
     ordered: bool
-    once: bool = False
+    effects: str = PLAIN
 
 
 @dataclass(slots=True)
@@ -92,7 +110,8 @@ class Final:
 
 @dataclass(slots=True)
 class Sent:
-    """What one event's publishers know of it. `due`: no attempt before this time."""
+    """What one event's publishers know of it. `due`: no attempt before this time. `sequence` is 0 while it waits in a
+    schedule or spool."""
 
     topic: str
     key: str
@@ -101,6 +120,8 @@ class Sent:
     tries: int = 0
     refusals: int = 0
     accepted: float | None = None
+    sequence: int = 0
+    spooled: bool = False
 
     @property
     def is_rejected(self) -> bool:
@@ -151,32 +172,37 @@ def check(
     groups: Mapping[str, Group],
     *,
     bound: float = float("inf"),
+    fresh: float = 1.0,
 ) -> Verdict:
-    """The verdict on one run. `history` has each program's lines in their order; `bound` is in seconds."""
+    """The verdict on one run. `history` has each program's lines in their order; `bound` and `fresh` are in seconds."""
     told = _Told(history)
     found: dict[str, list[str]] = {kind: [] for kind in VIOLATIONS}
     first, repeated = _first_effects(effects)
     dead = {(group, event) for group, events in final.dead.items() for event in events}
+    gone = _Forgotten(faults)
+    doubled = [pair for pair in repeated if groups[pair[1].group].effects == SEARCHABLE and not gone.covers(pair[0])]
+    late = [pair for pair in doubled if any(_was_frozen(one, told, faults, fresh) for one in pair)]
 
     lost = list(_lost(told.sent, {*first, *dead}, groups))
+    found["twice"] += _twice([pair for pair in repeated if groups[pair[1].group].effects == KEYED])
     if any(fault.lost for fault in faults):
         found["silent"] += _silent(faults, told.gaps, bound)
     else:
         found["lost"] += lost
-        found["duplicate"] += _duplicate(effects, final)
-        found["order"] += [*_effect_order(first, groups), *told.misplaced]
-        found["false alarm"] += [text for _, text in told.gaps]
-        found["twice"] += [
-            f"{b.event} in {b.group} by {a.pid} and {(b.at - a.at):.3f} s later by {b.pid}"
-            for a, b in repeated
-            if groups[b.group].once
-        ]
+        found["duplicate"] += _duplicate(effects, final, gone)
+        found["order"] += [*_effect_order(first, groups, gone), *_log_order(told, effects)]
+        found["false alarm"] += [text for at, text in told.gaps if not gone.at_least(at, bound)]
+        found["twice"] += _twice([pair for pair in doubled if pair not in late])
     found["phantom"] += _phantom(told.sent, {*first, *dead}, groups)
     found["early"] += told.early()
     found["buried"] += [f"{e} in {g}" for g, e in sorted(dead) if e in told.sent and told.sent[e].plan != "refuse"]
     found["stuck"] += [f"{group}: {left} unfinished" for group, left in final.unfinished.items() if left]
     recovery = _recoveries(faults, told, first)
-    found["slow"] += [f"{kind}: {took:.1f} s, the bound is {bound:g}" for kind, took in recovery if took > bound]
+    found["slow"] += [
+        f"{kind}: {took:.1f} s, the bound is {bound:g}"
+        for kind, took in recovery
+        if took > bound and kind != FAILS_OVER  # nothing is confirmed before a replica is back: see NO_REPLICA
+    ]
 
     accepted = [one for one in told.sent.values() if one.accepted is not None]
     unsure = [event for event, one in told.sent.items() if one.accepted is None and not one.is_rejected]
@@ -186,6 +212,7 @@ def check(
         counts={
             "attempted": len(told.sent),
             "accepted": len(accepted),
+            "accepted_by_a_spool": sum(one.spooled for one in accepted),
             "unknown": len(unsure),
             "unknown_found_done": sum(event in seen for event in unsure),
             "rejected": sum(one.is_rejected for one in told.sent.values()),
@@ -194,6 +221,8 @@ def check(
             "dead_letters": len(dead),
             "executions": told.executions,
             "repeated_effects": len(repeated),
+            "late_by_a_frozen_worker": len(late),
+            "forgotten_by_a_fail_over": sum(gone.covers(before) for before, _ in repeated),
             "faults": len(faults),
         },
         reach={
@@ -207,6 +236,8 @@ def check(
             "publish_unknown": told.unknowns,
             "retried": told.retried(),
             "dead_letter": len(dead),
+            "repeat_known_by_its_key": told.known,
+            "spool_left_by_a_killed_program": _left_in_spools(told.sent, faults, first),
             "alarm": len(told.gaps),
         },
         found=found,
@@ -220,18 +251,33 @@ def check(
     )
 
 
+class _Forgotten:
+    """What fail-overs may have made Redis forget: see FORGOTTEN_SECONDS."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self._spans = [(one.start, one.heal) for one in faults if one.kind == FAILS_OVER]
+
+    def covers(self, effect: Effect) -> bool:
+        """Whether the place, the settlement and the ledger row of this effect may be gone."""
+        return any(start - FORGOTTEN_SECONDS <= effect.at <= heal for start, heal in self._spans)
+
+    def at_least(self, at: float, bound: float) -> bool:
+        """Whether an alarm at this time may be about that."""
+        return any(start <= at <= heal + bound for start, heal in self._spans)
+
+
 class _Told:
     """The histories, put together event by event."""
 
     def __init__(self, history: Iterable[Mapping[str, Any]]) -> None:
         self.sent: dict[str, Sent] = {}
-        self.misplaced: list[str] = []
-        self.executions = self.fenced = self.confirmed_again = self.refusals = self.unknowns = 0
+        self.executions = self.fenced = self.confirmed_again = self.refusals = self.unknowns = self.known = 0
+        self.lanes: dict[tuple[str, str], list[str]] = defaultdict(list)  # publisher, key: events as they were accepted
+        self.permitted: dict[tuple[int, str, int], list[float]] = defaultdict(list)  # pid, group, number in the log
         self.gaps: list[tuple[float, str]] = []
         self.begun: dict[tuple[str, str], list[Begun]] = defaultdict(list)
         self._asked: dict[tuple[str, str, int], float] = {}  # group, event, attempt: when the next one may begin
         self._open: dict[tuple[str, int, int], list[str]] = {}
-        self._highest: dict[tuple[str, str], int] = {}
         for line in history:
             match line["op"]:
                 case "publish":
@@ -244,6 +290,10 @@ class _Told:
                     asked = line["group"], line["event"], line["attempt"]
                     due = line["t"] + line["after"]
                     self._asked[asked] = min(due, self._asked.get(asked, due))
+                case "may":
+                    self.permitted[line["pid"], line["group"], line["sequence"]].append(line["t"])
+                case "known":
+                    self.known += 1
                 case "fenced":
                     self.fenced += 1
                 case "gap":
@@ -269,16 +319,12 @@ class _Told:
 
     def _accepted(self, line: Mapping[str, Any], event: str, status: str, sequence: int) -> None:
         sent = self.sent[event]
-        if sent.accepted is None:
-            sent.accepted = line["t"]
-            self.confirmed_again += status == "duplicate"
-        if sent.due is not None or not sent.key:
+        if sent.accepted is not None:
             return
-        lane = (line["name"], sent.key)
-        before = self._highest.get(lane, 0)
-        if sequence <= before:
-            self.misplaced.append(f"{event} of {sent.key} is number {sequence}; one confirmed earlier is {before}")
-        self._highest[lane] = max(sequence, before)
+        sent.accepted, sent.sequence, sent.spooled = line["t"], sequence, status == "spooled"
+        self.confirmed_again += status == "duplicate"
+        if sent.due is None and sent.key:
+            self.lanes[line["name"], sent.key].append(event)
 
     def early(self) -> list[str]:
         """Attempts that began too soon. The number of an attempt grows only when the retry before it is in Redis."""
@@ -348,22 +394,39 @@ def _phantom(sent: Mapping[str, Sent], ended: Iterable[tuple[str, str]], groups:
             yield f"{event} in {name}, which does not want {one.topic}"
 
 
-def _duplicate(effects: Iterable[Effect], final: Final) -> Iterable[str]:
-    places: dict[str, set[int]] = defaultdict(set)
+def _twice(pairs: Iterable[tuple[Effect, Effect]]) -> Iterable[str]:
+    for a, b in pairs:
+        yield f"{b.event} in {b.group} by {a.pid} and {(b.at - a.at):.3f} s later by {b.pid}"
+
+
+def _was_frozen(one: Effect, told: _Told, faults: Iterable[Fault], fresh: float) -> bool:
+    """Whether its worker was stopped for longer than `fresh` between its last permission and this effect."""
+    permissions = [at for at in told.permitted[one.pid, one.group, one.sequence] if at <= one.at]
+    return bool(permissions) and any(
+        min(fault.heal, one.at) - max(fault.start, max(permissions)) > fresh
+        for fault in faults
+        if fault.kind == FREEZES and fault.pid == one.pid
+    )
+
+
+def _duplicate(effects: Iterable[Effect], final: Final, gone: _Forgotten) -> Iterable[str]:
+    places: dict[str, dict[int, bool]] = defaultdict(dict)  # and whether it may be forgotten
     for one in effects:
-        places[one.event].add(one.sequence)
+        places[one.event][one.sequence] = places[one.event].get(one.sequence, True) and gone.covers(one)
     for event, numbers in places.items():
-        if len(numbers) > 1:
+        if sum(not may_be_gone for may_be_gone in numbers.values()) > 1:
             yield f"{event} stands in the log as {sorted(numbers)}"
     for event, entries in final.log.items():
         if entries > 1 and len(places[event]) < 2:
             yield f"{event} stands in the log {entries} times"
 
 
-def _effect_order(first: Mapping[tuple[str, str], Effect], groups: Mapping[str, Group]) -> Iterable[str]:
+def _effect_order(
+    first: Mapping[tuple[str, str], Effect], groups: Mapping[str, Group], gone: _Forgotten
+) -> Iterable[str]:
     highest: dict[tuple[str, str], Effect] = {}
     for (group, event), one in first.items():
-        if not one.key or not groups[group].ordered:
+        if not one.key or not groups[group].ordered or gone.covers(one):
             continue
         before = highest.setdefault((group, one.key), one)
         if one.sequence < before.sequence:
@@ -372,14 +435,42 @@ def _effect_order(first: Mapping[tuple[str, str], Effect], groups: Mapping[str, 
             highest[group, one.key] = one
 
 
+def _log_order(told: _Told, effects: Iterable[Effect]) -> Iterable[str]:
+    """Whether what one publisher had accepted stands in the log in that order. Where a spooled event came to stand its
+    effects tell; the last one, as a fail-over may have moved it."""
+    places = {one.event: one.sequence for one in effects}
+    for (_, key), events in told.lanes.items():
+        highest = 0
+        for event in events:
+            sequence = told.sent[event].sequence or places.get(event)
+            if sequence is None:
+                continue
+            if sequence <= highest:
+                yield f"{event} of {key} is number {sequence}; one accepted earlier is {highest}"
+            highest = max(highest, sequence)
+
+
+def _left_in_spools(sent: Mapping[str, Sent], faults: Iterable[Fault], first: Mapping[tuple[str, str], Effect]) -> int:
+    """Spooled events whose keeper was killed before they were sent."""
+    kills = [fault.heal for fault in faults if fault.kind == KILLS_SPOOLERS]
+    arrived: dict[str, float] = {}
+    for (_, event), one in first.items():
+        arrived[event] = min(one.at, arrived.get(event, one.at))
+    return sum(
+        any(one.accepted < at < arrived[event] for at in kills)
+        for event, one in sent.items()
+        if one.spooled and one.accepted is not None and event in arrived
+    )
+
+
 def _recoveries(
     faults: Iterable[Fault], told: _Told, first: Mapping[tuple[str, str], Effect]
 ) -> list[tuple[str, float]]:
     """Seconds per fault.
 
     After the loss of a worker: from the loss until the last of what it had in hand has its effect. After any other:
-    from its heal to the first attempt, begun after the heal, at an event that was accepted after the fault began. A
-    fault after which nothing was left to do has no time.
+    from its heal (a fail-over heals itself: from its start) to the first attempt begun since at an event that was
+    accepted after the fault began. A fault after which nothing was left to do has no time.
     """
     begun = sorted((one.at, event) for (_, event), attempts in told.begun.items() for one in attempts)
     times = [at for at, _ in begun]
@@ -396,9 +487,10 @@ def _recoveries(
             if ends:
                 found.append((fault.kind, max(ends) - fault.start))
             continue
-        for at, event in begun[bisect_left(times, fault.heal) :]:
+        since = fault.start if fault.kind == FAILS_OVER else fault.heal
+        for at, event in begun[bisect_left(times, since) :]:
             sent = told.sent.get(event)
             if sent is not None and sent.accepted is not None and sent.accepted >= fault.start:
-                found.append((fault.kind, at - fault.heal))
+                found.append((fault.kind, at - since))
                 break
     return found

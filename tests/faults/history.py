@@ -6,6 +6,8 @@ program that is killed leaves a true history. Times are CLOCK_MONOTONIC, which a
     publish  invoke | ok | fail | info   a batch; fail: surely not stored, info: nobody knows
     begin                                a handler was called
     later                                it asked for another attempt, not before `after` seconds
+    may                                  the ledger gave its permission to act
+    known                                the receiver knew the effect by its key
     fenced                               the bus refused to finish what was no longer this worker's
     gap                                  the bus says that its books do not add up
     boot                                 a program is up

@@ -203,8 +203,8 @@ MUTANTS = (
     Mutant(
         "no look-up after an unknown end",
         "registry/dispatch.py",
-        "if entry.permission is Permission.UNKNOWN and isinstance(adapter, Reconciles):",
-        "if entry.permission is Permission.BUSY and isinstance(adapter, Reconciles):",
+        "if entry.permission is Permission.UNKNOWN:\n            if isinstance(act.adapter, Reconciles):",
+        "if entry.permission is Permission.BUSY:\n            if isinstance(act.adapter, Reconciles):",
     ),
 )
 

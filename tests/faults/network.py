@@ -1,4 +1,5 @@
-"""The network between the programs of a fault run and Redis, which can lose answers, break, and swallow either way.
+"""The network between the programs of a fault run and Redis, which can lose answers, break, swallow either way, be late
+and drip.
 
 It forwards bytes. What is in a request is looked at only to find the scripts whose answers shall be lost: the request
 was carried out then, and its answer is gone with the connection.
@@ -8,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 18
+DROPS = 64
+DROP_SECONDS = 0.001
 
 
 class Network:
@@ -24,6 +28,8 @@ class Network:
         self.lost = 0  # answers, so far
         self.up = asyncio.Event()  # requests pass while it is set
         self.down = asyncio.Event()  # answers pass while it is set
+        self.late = (0.0, 0.0)  # seconds, from and to, that each chunk takes
+        self.drips = False  # some bytes of each chunk come one at a time
         self.up.set()
         self.down.set()
         self._socket_path = socket_path
@@ -77,7 +83,7 @@ class Network:
                     loses.set()
                 if not self.up.is_set():
                     await self.up.wait()
-                requests.write(request)
+                await self._carry(request, requests)
 
     def _is_doomed(self, request: bytes) -> bool:
         for text in self._doomed:
@@ -98,13 +104,26 @@ class Network:
                     break
                 if not open_.is_set():
                     await open_.wait()
-                answers.write(answer)
+                await self._carry(answer, answers)
         answers.transport.abort()
+
+    async def _carry(self, chunk: bytes, to: asyncio.StreamWriter) -> None:
+        if self.late[1]:
+            await asyncio.sleep(random.uniform(*self.late))
+        if self.drips:
+            start = random.randrange(max(1, len(chunk) - DROPS))
+            to.write(chunk[:start])
+            for at in range(start, min(len(chunk), start + DROPS)):
+                to.write(chunk[at : at + 1])
+                await asyncio.sleep(DROP_SECONDS)
+            chunk = chunk[start + DROPS :]
+        to.write(chunk)
 
     async def close(self) -> None:
         """Break everything and wait for the ends."""
         self.up.set()
         self.down.set()
+        self.late, self.drips = (0.0, 0.0), False
         self.reset()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 

@@ -2,9 +2,11 @@
 
     python -m tests.faults.receiver SOCKET FILE
 
-A line in is a line in FILE, appended as it came, in the order of arrival over all connections; then one byte goes back
-for each. The list in FILE is the truth about effects. A line `!KEY<tab>...` is remembered under its key as well, and
-`?KEY` asks for it: the byte is then 1 or 0. It prints `ready` once it listens and ends with its standard input.
+A line in, a JSON list, is a line in FILE with the time behind its last value, in the order of arrival over all
+connections; then one byte goes back for each. The list in FILE is the truth about effects. A line `!KEY<tab>...` is
+remembered under its key as well, and `?KEY` asks for it: the byte is then 1 or 0. A line `=KEY<tab>...` is one effect
+however often it comes: a repeat changes nothing, and its byte is 1. Times are CLOCK_MONOTONIC. It prints `ready` once
+it listens and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import selectors
 import socket
 import sys
+import time
 from typing import cast
 
 CHUNK = 1 << 16
@@ -59,14 +62,19 @@ def serve(address: str, path: str) -> None:
 def take(lines: list[bytes], known: set[bytes]) -> tuple[bytes, bytes]:
     """What these lines put into the file, and the answer to them."""
     effects, answer = [], []
+    behind = f",{time.monotonic():.6f}]\n".encode()
     for line in lines:
-        if line.startswith(b"?"):
-            answer.append(YES if line[1:] in known else NO)
+        mark, rest = line[:1], line[1:]
+        if mark == b"?":
+            answer.append(YES if rest in known else NO)
             continue
-        if line.startswith(b"!"):
-            key, _, line = line[1:].partition(b"\t")
+        if mark in (b"!", b"="):
+            key, _, line = rest.partition(b"\t")
+            if mark == b"=" and key in known:
+                answer.append(YES)
+                continue
             known.add(key)
-        effects.append(line + b"\n")
+        effects.append(line[:-1] + behind)
         answer.append(DONE)
     return b"".join(effects), b"".join(answer)
 

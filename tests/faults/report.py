@@ -36,7 +36,22 @@ MEANING = {
 }
 
 
-def render(faults: dict[str, Any], cut: dict[str, Any] | None, mutants: Sequence[dict[str, Any]]) -> str:
+PEERS = (
+    "By `python -m tests.faults.peers`: the same numbered events from the same publishers, the same deck of faults, "
+    "the same receiver. Each framework is set up as its documentation recommends for reliability (quoted in its file "
+    "in `tests/faults/peers`), and gives up a silent worker after the same {presumed_dead} s. Some handlers raise, "
+    "once. Counted as by the checker: lost is accepted, and without effect {bound:g} s after publishing and all faults "
+    "ended; out of order is a first effect behind that of a later event of its key, whose publisher sends each when "
+    "the one before was accepted."
+)
+
+
+def render(
+    faults: dict[str, Any],
+    cut: dict[str, Any] | None,
+    mutants: Sequence[dict[str, Any]],
+    peers: dict[str, Any] | None = None,
+) -> str:
     """The whole page."""
     return "\n".join(
         [
@@ -46,6 +61,7 @@ def render(faults: dict[str, Any], cut: dict[str, Any] | None, mutants: Sequence
             "",
             *_run("Events under faults", faults),
             *(_run("Power cut: the end of the append-only file is gone", cut) if cut is not None else ()),
+            *(_peers(peers) if peers is not None else ()),
             *_mutants(mutants),
         ]
     )
@@ -87,6 +103,63 @@ def _recoveries(run: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         yield (kind, f"{count:,}", *quantiles)
 
 
+def _peers(run: dict[str, Any]) -> list[str]:
+    size = run["size"]
+    facts = (
+        f"Seed {run['seed']}, begun {run['began']}, code `{run['commit'] or 'not in a repository'}`; "
+        f"{size['events']:,} events each at {size['rate']:g} a second, {size['publishers']} publishers, "
+        f"{size['workers']} workers, {size['keys']} ordering keys, {size['faults']} faults at most."
+    )
+    told = ((one["title"], one["never_promised"], one["unknown"]) for one in run["frameworks"])
+    head, *rows = peer_rows(run)
+    return [
+        "## The same workload on other frameworks",
+        "",
+        PEERS.format(**run),
+        "",
+        facts,
+        "",
+        *_table(head, rows),
+        "What the numbers have to be read with:",
+        "",
+        *_table(("framework", "never promised", "after a publish whose outcome is unknown, its user"), told),
+    ]
+
+
+def peer_rows(run: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The comparison, a column for each framework; the first row is its head."""
+    frameworks = run["frameworks"]
+    numbers = [one["numbers"] for one in frameworks]
+    counted = {
+        "accepted": "accepted",
+        "**lost**": "lost",
+        "**out of order**": "out_of_order",
+        "done more than once": "done_again",
+        "of these published again by the user": "of_these_published_again",
+        "published again by the user": "published_again",
+        "effects of nothing": "phantom",
+    }
+    kinds = sorted({kind for one in numbers for kind in one["faults"]})
+    return [
+        ("", *(one["title"] for one in frameworks)),
+        *((title, *(f"{one[name]:,}" for one in numbers)) for title, name in counted.items()),
+        ("seconds until all was done", *(_settled(one["settled"], run["bound"]) for one in frameworks)),
+        *((f"recovery p50 / max s: {kind}", *(_took(one, kind) for one in numbers)) for kind in kinds),
+        ("delay p50 / p99 s", *(f"{one['latency']['p50']:.3f} / {one['latency']['p99']:.1f}" for one in numbers)),
+        ("starts of workers", *(str(one["started"]) for one in frameworks)),
+    ]
+
+
+def _settled(seconds: float | None, bound: float) -> str:
+    return f"not within {bound:g}" if seconds is None else f"{seconds:.0f}"
+
+
+def _took(numbers: dict[str, Any], kind: str) -> str:
+    took = sorted(numbers["recovery"].get(kind, []))
+    times = f"{numbers['faults'].get(kind, 0)} times"
+    return f"{took[(len(took) - 1) // 2]:.1f} / {took[-1]:.1f} ({times})" if took else f"({times})"
+
+
 def _mutants(outcomes: Sequence[dict[str, Any]]) -> list[str]:
     bugs = [one for one in outcomes if one["name"] != "no bug"]
     if not bugs:
@@ -116,11 +189,13 @@ def main() -> None:
     parser.add_argument("faults", type=Path, help="the JSON of a fault run")
     parser.add_argument("--power-cut", type=Path, help="the JSON of a run with --scenario power-cut")
     parser.add_argument("--mutants", type=Path, help="the JSON of a run of the mutants")
+    parser.add_argument("--peers", type=Path, help="the JSON of a run of tests.faults.peers")
     parser.add_argument("--to", type=Path, default=TARGET)
     given = parser.parse_args()
     cut = json.loads(given.power_cut.read_text()) if given.power_cut else None
     mutants = json.loads(given.mutants.read_text()) if given.mutants else []
-    given.to.write_text(render(json.loads(given.faults.read_text()), cut, mutants))
+    peers = json.loads(given.peers.read_text()) if given.peers else None
+    given.to.write_text(render(json.loads(given.faults.read_text()), cut, mutants, peers))
 
 
 if __name__ == "__main__":

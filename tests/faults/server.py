@@ -69,11 +69,7 @@ class Server:
         return False
 
     async def stop_rewriting(self) -> None:
-        """Begin no rewrite of the append-only file, and wait for one under way.
-
-        A disk that filled up while much was written left Redis 7.0.15 a file it would not load ("Bad file format"), so
-        the two are kept apart; the cause was not isolated.
-        """
+        """Begin no rewrite of the append-only file, and wait for one under way."""
         await self.admin.config_set("auto-aof-rewrite-percentage", 0)
         await self._rewritten()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.faults.checker import VIOLATIONS, Effect, Fault, Final, Group, Verdict, check
+from tests.faults.checker import KEYED, SEARCHABLE, VIOLATIONS, Effect, Fault, Final, Group, Verdict, check
 
 GROUPS = {
     "mail": Group(("a", "b"), ordered=True),
     "pager": Group(("b",), ordered=False),
-    "desk": Group(("c",), ordered=True, once=True),
+    "desk": Group(("c",), ordered=True, effects=SEARCHABLE),
+    "bank": Group(("d",), ordered=True, effects=KEYED),
 }
 Line = dict[str, Any]
 
@@ -206,3 +207,110 @@ def test_an_outage_is_recovered_from_when_something_accepted_since_is_handled() 
     found = verdict(*history, *handled, effects=(effect("1", 1), effect("2", 2, at=8.0)), faults=(outage,))
     assert found.recovery == [("kill redis", 5.5)]
     assert only(found, "slow"), "the bound is 5 seconds"
+
+
+def test_a_repeated_effect_that_the_receiver_knows_by_its_key_is_never_excused() -> None:
+    twice = (effect("1", 1, group="bank"), effect("1", 1, group="bank"))
+    frozen = Fault("stop worker", 7, 1.0, 9.0)
+    found = verdict(sent("1", topic="d"), stored("1"), effects=twice, faults=(frozen, over(2.5, 3.5)))
+    assert only(found, "twice")
+
+
+def may(*, t: float, pid: int = 7, group: str = "desk", sequence: int = 1) -> Line:
+    """The ledger permits an action."""
+    return {"op": "may", "t": t, "pid": pid, "group": group, "sequence": sequence}
+
+
+def doubled(*history: Line, frozen: Fault, late: float = 6.0) -> Verdict:
+    """Process 8 took over from process 7, which makes its effect all the same."""
+    effects = (effect("1", 1, group="desk", at=5.0, pid=8), effect("1", 1, group="desk", at=late, pid=7))
+    return verdict(sent("1", topic="c"), stored("1"), *history, effects=effects, faults=(frozen,))
+
+
+def test_a_worker_that_was_frozen_between_permission_and_effect_acts_late_and_is_counted() -> None:
+    found = doubled(may(t=3.0), frozen=Fault("stop worker", 7, 3.1, 5.9))
+    assert found.is_good
+    assert found.counts["late_by_a_frozen_worker"] == 1
+
+
+def test_it_acts_late_too_when_the_other_one_acts_after_it() -> None:
+    effects = (effect("1", 1, group="desk", at=5.0, pid=7), effect("1", 1, group="desk", at=5.1, pid=8))
+    frozen = Fault("stop worker", 7, 3.1, 4.9)
+    found = verdict(sent("1", topic="c"), stored("1"), may(t=3.0), effects=effects, faults=(frozen,))
+    assert found.is_good
+    assert found.counts["late_by_a_frozen_worker"] == 1
+
+
+def test_who_was_frozen_before_its_permission_has_no_excuse() -> None:
+    assert only(doubled(may(t=5.95), frozen=Fault("stop worker", 7, 3.1, 5.9)), "twice")
+    assert only(doubled(may(t=3.0), may(t=5.95), frozen=Fault("stop worker", 7, 3.1, 5.9)), "twice")
+    assert only(doubled(frozen=Fault("stop worker", 7, 3.1, 5.9)), "twice"), "it never had a permission"
+
+
+def test_who_was_frozen_for_less_than_a_permission_may_be_old_has_no_excuse() -> None:
+    assert only(doubled(may(t=3.0), frozen=Fault("stop worker", 7, 4.9, 5.8)), "twice")
+
+
+def test_the_freeze_of_another_worker_is_no_excuse() -> None:
+    assert only(doubled(may(t=3.0), frozen=Fault("stop worker", 9, 3.1, 5.9)), "twice")
+
+
+def over(start: float, heal: float) -> Fault:
+    """A replica takes over."""
+    return Fault("fail over", 0, start, heal)
+
+
+def test_a_fail_over_excuses_what_was_done_shortly_before_it() -> None:
+    effects = (effect("1", 1, group="desk", at=3.0), effect("1", 2, group="desk", at=6.0))
+    found = verdict(sent("1", topic="c"), stored("1", start=2), effects=effects, faults=(over(3.5, 5.0),))
+    assert found.is_good
+    assert found.counts["forgotten_by_a_fail_over"] == 1
+    assert found.recovery == []
+
+
+def test_a_fail_over_excuses_nothing_that_was_done_long_before_or_after_it() -> None:
+    history = (sent("1", topic="c"), stored("1"))
+    effects = (effect("1", 1, group="desk", at=3.0), effect("1", 1, group="desk", at=9.0))
+    assert only(verdict(*history, effects=effects, faults=(over(5.5, 6.0),)), "twice")
+    assert only(verdict(*history, effects=effects, faults=(over(1.0, 2.0),)), "twice")
+    moved = (effect("1", 1, at=3.0), effect("1", 2, at=9.0))
+    assert only(verdict(sent("1"), stored("1"), effects=moved, faults=(over(5.5, 6.0),)), "duplicate")
+    swapped = (effect("2", 2, at=3.0), effect("1", 1, at=3.1))
+    assert only(verdict(sent("1", "2"), stored("1", "2"), effects=swapped, faults=(over(5.5, 6.0),)), "order")
+
+
+def test_what_a_replica_confirmed_is_not_excused_by_a_fail_over() -> None:
+    assert only(verdict(sent("1"), stored("1"), faults=(over(2.5, 3.0),)), "lost")
+
+
+def test_an_alarm_after_a_fail_over_is_none_of_the_false_ones() -> None:
+    history = (sent("1"), stored("1"))
+    assert verdict(*history, alarm(t=4.0), effects=(effect("1", 1),), faults=(over(2.5, 3.0),)).is_good
+    assert only(verdict(*history, alarm(t=9.0), effects=(effect("1", 1),), faults=(over(2.5, 3.0),)), "false alarm")
+
+
+def test_a_fail_over_is_recovered_from_since_the_master_died() -> None:
+    history = (sent("1"), stored("1", t=3.0), began("1", t=8.0))
+    found = verdict(*history, effects=(effect("1", 1, at=8.0),), faults=(over(2.5, 4.0),))
+    assert found.recovery == [("fail over", 5.5)]
+    assert found.is_good, "until a replica is back nothing can be confirmed"
+    alone = Fault("no replica", 0, 2.5, 2.9)
+    slow = verdict(*history, effects=(effect("1", 1, at=8.0),), faults=(alone,))
+    assert only(slow, "slow"), "the bound is 5 seconds"
+
+
+def test_a_spooled_event_has_to_arrive_and_in_the_order_of_asking() -> None:
+    spooled = (sent("1"), answer("ok", ("1", "spooled", 0)), sent("2", call=2), stored("2", call=2, start=1))
+    assert only(verdict(*spooled, effects=(effect("2", 1),)), "lost")
+    overtaken = verdict(*spooled, effects=(effect("2", 1), effect("1", 2)))
+    assert only(overtaken, "order")
+    assert overtaken.counts["accepted_by_a_spool"] == 1
+
+
+def test_a_spooled_event_that_outlived_its_publisher_is_counted() -> None:
+    history = (sent("1"), answer("ok", ("1", "spooled", 0), t=2.0))
+    killed = Fault("kill who spools", 0, 1.5, 2.5)
+    found = verdict(*history, effects=(effect("1", 1, at=3.0),), faults=(killed,))
+    assert found.reach["spool_left_by_a_killed_program"] == 1
+    before = verdict(*history, effects=(effect("1", 1, at=2.2),), faults=(killed,))
+    assert before.reach["spool_left_by_a_killed_program"] == 0

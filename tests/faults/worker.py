@@ -29,11 +29,15 @@ from pydantic import BaseModel
 
 from eventbus import Attempt, Event, EventBus, Refused, TryLater
 from eventbus.backoff import Backoff
+from eventbus.gate import Breaker
+from eventbus.ledger import Entry, Ledger
 from eventbus.observer import Observer
 from eventbus.subscription import Options
-from integrations.base import Artifact, Delivery, DeliveryResult, Health, Integration, Manifest, Notification
+from integrations.base import Delivery, DeliveryResult, Health, Integration, Manifest, What
+from registry.act import Act
 from registry.dispatch import Dispatcher
 from registry.metrics import Metrics
+from tests.faults.checker import KEYED, PLAIN, SEARCHABLE
 from tests.faults.history import History
 from tests.faults.receiver import YES
 
@@ -42,12 +46,14 @@ CALL_TIMEOUT = timedelta(seconds=10)
 NO_LIMIT = 1_000_000
 """Kills come from outside here: no event is to be blamed for them, however often it is in hand."""
 
+NEVER = Breaker(row=NO_LIMIT, calls=NO_LIMIT)
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a worker is started with.
 
-    `groups`: name to (patterns, whether it keeps order, whether it goes through the ledger and a look-up).
+    `groups`: name to (patterns, whether it keeps order, what its effects are; see `checker.Group`).
     """
 
     url: str
@@ -56,7 +62,7 @@ class Settings:
     lease: float
     sweep_every: float
     retention: float
-    groups: dict[str, tuple[list[str], bool, bool]]
+    groups: dict[str, tuple[list[str], bool, str]]
 
     def text(self) -> str:
         """As it stands on the command line."""
@@ -107,14 +113,59 @@ class Searchable(Integration[NoSettings]):
         await self._receiver.ask(b"!" + delivery.key.encode() + b"\t" + self._line)
         return DeliveryResult.delivered(event.id)
 
-    async def find(self, what: Event[Any] | Notification | Artifact, key: str) -> DeliveryResult | None:
+    async def find(self, what: What, delivery: Delivery) -> DeliveryResult | None:
         """The effect of this key."""
-        found = await self._receiver.ask(b"?" + key.encode()) == ord(YES)
-        return DeliveryResult.delivered(key) if found else None
+        found = await self._receiver.ask(b"?" + delivery.key.encode()) == ord(YES)
+        return DeliveryResult.delivered(delivery.key) if found else None
 
     async def health(self) -> Health:
         """It is never away."""
         return Health("healthy")
+
+
+class Keyed(Integration[NoSettings]):
+    """The receiver as a service that takes an idempotency key with each call."""
+
+    manifest = Manifest(name="keyed", title="The receiver", config=NoSettings, handles=(">",), effects="repeatable")
+
+    def __init__(self, receiver: Receiver, history: History, line: bytes) -> None:
+        self._receiver = receiver
+        self._history = history
+        self._line = line
+
+    async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
+        """One effect, however often the key comes."""
+        if await self._receiver.ask(b"=" + delivery.key.encode() + b"\t" + self._line) == ord(YES):
+            self._history.note("known", event=event.id)
+        return DeliveryResult.delivered(event.id)
+
+    async def health(self) -> Health:
+        """It is never away."""
+        return Health("healthy")
+
+
+class Witnessed(Ledger):
+    """The bus' own ledger, which has it written down when it permits an action."""
+
+    def __init__(self, ledger: Ledger, history: History) -> None:
+        vars(self).update(vars(ledger))
+        self._history = history
+
+    async def intend(self, key: str, content: bytes, attempt: Attempt | None = None) -> Entry:
+        """As the ledger's."""
+        entry = await super().intend(key, content, attempt)
+        self._permitted(attempt)
+        return entry
+
+    async def is_ours(self, attempt: Attempt) -> bool:
+        """As the ledger's."""
+        is_ours = await super().is_ours(attempt)
+        self._permitted(attempt)
+        return is_ours
+
+    def _permitted(self, attempt: Attempt | None) -> None:
+        if attempt is not None:
+            self._history.note("may", group=attempt.group, sequence=attempt.sequence)
 
 
 class Told(Observer):
@@ -146,9 +197,9 @@ async def work(settings: Settings) -> None:
         retention=timedelta(seconds=settings.retention),
         observer=Told(history),
     ) as bus:
-        dispatcher = Dispatcher(bus.ledger, Metrics())
-        for group, (patterns, ordered, once) in settings.groups.items():
-            handler = _handler(group, receiver, history, dispatcher if once else None)
+        dispatcher = Dispatcher(bus, Metrics(), Witnessed(bus.ledger, history))
+        for group, (patterns, ordered, effects) in settings.groups.items():
+            handler = _handler(group, receiver, history, dispatcher, effects)
             bus.on(*patterns, group=group, options=_options(ordered))(handler)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, bus.stop)
         await bus.run(grace=timedelta(seconds=5))
@@ -162,10 +213,10 @@ def _options(ordered: bool) -> Options:
     )
 
 
-def _handler(group: str, receiver: Receiver, history: History, dispatcher: Dispatcher | None) -> Any:
+def _handler(group: str, receiver: Receiver, history: History, dispatcher: Dispatcher, effects: str) -> Any:
     async def handle(event: Event[Any], attempt: Attempt) -> None:
         number = attempt.number
-        at = history.note("begin", group=group, event=event.id, attempt=number)
+        history.note("begin", group=group, event=event.id, attempt=number)
         plan, _, after = event.data["plan"].partition(":")
         if plan == "refuse":
             raise Refused("as planned")
@@ -177,12 +228,24 @@ def _handler(group: str, receiver: Receiver, history: History, dispatcher: Dispa
             raise TryLater("as planned", after=timedelta(seconds=seconds))
         if plan == "slow":
             await asyncio.sleep(SLOW_SECONDS)
-        line = [event.id, event.key or "", attempt.sequence, group, number, history.pid, round(at, 6)]
+        line = [event.id, event.key or "", attempt.sequence, group, number, history.pid]
         text = json.dumps(line, separators=(",", ":")).encode()
-        if dispatcher is None:
+        if effects == PLAIN:
             await receiver.ask(text)
-        else:
-            await dispatcher.deliver("receiver", Searchable(receiver, text), group, event, attempt, CALL_TIMEOUT)
+            return
+        adapter = {SEARCHABLE: Searchable(receiver, text), KEYED: Keyed(receiver, history, text)}[effects]
+        await dispatcher.deliver(
+            Act(
+                "receiver",
+                adapter,
+                event,
+                Delivery(f"receiver:{group}:{event.id}", group),
+                CALL_TIMEOUT,
+                event,
+                attempt=attempt,
+                breaker=NEVER,
+            )
+        )
 
     return handle
 
