@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 
 import structlog
 
+from eventbus import past
 from eventbus.announcer import Announcer
 from eventbus.audit import Gap
 from eventbus.auditor import Auditor, Seen
@@ -26,6 +27,7 @@ from eventbus.gate import Gate
 from eventbus.ledger import KEEP, Ledger
 from eventbus.live import Listening, LiveFeed
 from eventbus.observer import Observer
+from eventbus.past import Found
 from eventbus.payload import Payload
 from eventbus.publisher import Publisher, Receipt, due_at, letter, receipt
 from eventbus.redis.confirm import Confirm, Durability
@@ -34,6 +36,7 @@ from eventbus.redis.history import Books, History
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Backlog, Letter, Shard
 from eventbus.redis.table import Table
+from eventbus.redis.whereabouts import Whereabouts, whereabouts
 from eventbus.replay import Replayed, replay
 from eventbus.serving import Serving
 from eventbus.spooling import Outcome, Spools
@@ -88,6 +91,7 @@ class EventBus:
     ) -> None:
         keys = ShardKeys(namespace)
         self._connection = connection
+        self._keys = keys
         self._shard = Shard(connection, keys)
         self._history = History(connection, keys)
         self._publisher = Publisher(self._shard, timeout=publish_timeout)
@@ -403,6 +407,18 @@ class EventBus:
                 await asyncio.sleep(RECONNECT.delay(attempt).total_seconds())
 
     # -- looking after groups and history --------------------------------------------------------------------------
+
+    def past(self, *, since: datetime, until: datetime | None = None) -> AsyncIterator[Event[Any]]:
+        """The events of the log that were stored in this time by Redis' clock, oldest first; see `eventbus.past`."""
+        return past.events(self._history, since, until)
+
+    async def find(self, event_id: str) -> Found | None:
+        """The event with this id and its place; None when the log does not hold it (any more)."""
+        return await past.find(self._history, event_id)
+
+    async def whereabouts(self, group: str, entry_id: str) -> Whereabouts | None:
+        """How far a group is with an entry of the log; None when there is no such group."""
+        return await whereabouts(self._connection, self._keys, group, entry_id)
 
     async def replay(
         self,

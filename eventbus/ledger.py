@@ -38,6 +38,16 @@ class Permission(StrEnum):
     FENCED = "fenced"  # the delivery is no longer ours
 
 
+class State(StrEnum):
+    """How an action stands."""
+
+    INTENT = "intent"  # under way, or cut off
+    DONE = "done"
+    RETRY = "retry"  # surely not done, to be tried again
+    FAILED = "failed"  # refused for good
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One action's row as it was found. `conclude` it when the permission was GO or UNKNOWN."""
@@ -97,6 +107,20 @@ class Ledger:
     async def unknown(self, entry: Entry) -> None:
         """Nobody can say whether the action happened."""
         await self._conclude(entry, "unknown", "")
+
+    async def state(self, key: str) -> State | None:
+        """How the action of an event stands, None when nobody tried it."""
+        state = await self._connection.do("HGET", self._keys.done(key), "state")
+        return None if state is None else State(state.decode())
+
+    async def overrule(self, key: str, *, done: bool, result: dict[str, Any]) -> bool:
+        """A person found out what nobody knew: it was `done`, or it was not and may be done again.
+
+        False when the outcome of this action of an event is not unknown.
+        """
+        state = "done" if done else "retry"
+        args: list[Arg] = [state, _json(result), self._keep_ms]
+        return bool(await self._connection.run("overrule", [self._keys.done(key)], args))
 
     async def _conclude(self, entry: Entry, state: str, result: str) -> None:
         for last in (False, True):  # one lost reply is bridged; the write is the same however often it is made

@@ -39,6 +39,7 @@ class Waiting(NotReady):
 class Act:
     """What, by whom, to whom, under which key, and the fence of the delivery it belongs to.
 
+    event     what it follows from, where that is an event; `route`: by which route
     dry_run   show what would be sent, and send nothing
     resend    send again what nobody can say was done, instead of parking it
     """
@@ -48,6 +49,8 @@ class Act:
     what: What
     delivery: Delivery
     timeout: timedelta
+    event: Event[Any] | None = None
+    route: str = ""
     attempt: Attempt | None = None
     breaker: Breaker = field(default_factory=Breaker)
     dry_run: bool = False
@@ -67,14 +70,10 @@ class Act:
         return "send_notification" if isinstance(self.what, Notification) else "create_artifact"
 
     @property
-    def event_id(self) -> str | None:
-        """The event in whose trail it stands."""
-        return self.what.id if isinstance(self.what, Event) else None
-
-    @property
     def content(self) -> bytes:
-        """What its idempotency key stands for: the content, without what changes from one call to the next."""
-        body = self.what.id if isinstance(self.what, Event) else self.what.model_dump_json()
+        """What its idempotency key stands for: an event by its id, since a route may be reworded between two attempts;
+        else the thing itself."""
+        body = self.what.model_dump_json() if self.event is None else self.event.id
         return f"{self.integration}\0{self.method}\0{body}".encode()
 
     def call(self, delivery: Delivery) -> Awaitable[DeliveryResult]:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from pydantic import JsonValue
 
-from eventbus import Event, EventBus, EventBusError, TryLater
+from eventbus import EventBus, EventBusError, TryLater
 from eventbus.failpoint import failpoint
 from eventbus.gate import How, Turn
 from eventbus.ledger import Entry, Ledger, Permission
@@ -149,12 +149,11 @@ class Dispatcher:
                 if found is not None:
                     return replace(found, outcome=Outcome.DUPLICATE, detail="found at the service")
             elif act.adapter.manifest.effects == "at_least_once" and not act.resend:
-                raise OutcomeUnknown(
-                    "an earlier attempt was cut off, and the service can't be asked about it"
-                )
-        is_old = time.monotonic() - asked > FRESH_SECONDS  # frozen or kept waiting since: somebody may have taken over
-        if is_old and act.attempt is not None and not await self._ledger.is_ours(act.attempt):
-            raise NotReady("the delivery is no longer ours")
+                raise OutcomeUnknown("an earlier attempt was cut off, and the service can't be asked about it")
+        while act.attempt is not None and time.monotonic() - asked > FRESH_SECONDS:
+            asked = time.monotonic()  # frozen or kept waiting since: somebody may have taken over
+            if not await self._ledger.is_ours(act.attempt):
+                raise NotReady("the delivery is no longer ours")
         with self._metrics.request(act.integration, act.method):
             return await contained(act.call(delivery))
 
@@ -231,16 +230,17 @@ class Dispatcher:
             facts |= {"reference": result.reference, "url": result.url, "detail": result.detail}
         if error:
             facts["error"] = error
-        log = _log.bind(integration=act.integration, target=act.delivery.target, method=act.method, attempt=number)
-        if isinstance(act.what, Event):
-            log = log.bind(event_id=act.what.id, topic=act.what.topic)
+        about: dict[str, Any] = {"method": act.method, "attempt": number}
+        if act.route:
+            about["route"] = act.route
+        log = _log.bind(integration=act.integration, target=act.delivery.target, **about)
+        if act.event is not None:
+            log = log.bind(event_id=act.event.id, topic=act.event.topic)
         (log.warning if error else log.info)(_HEADLINES.get(outcome, "not delivered"), **facts)
-        if act.event_id is not None:
+        if act.event is not None:
             line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "account": act.account}
             requests: list[JsonValue] = [asdict(one) for one in heard]
-            await self._bus.trail.note(
-                act.event_id, {**line, "method": act.method, "attempt": number, **facts, "requests": requests}
-            )
+            await self._bus.trail.note(act.event.id, {**line, **about, **facts, "requests": requests})
 
 
 _HEADLINES = {"delivered": "delivered", "duplicate": "delivered", "skipped": "skipped", "waits": "waits"}

@@ -10,34 +10,30 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from pydantic import BaseModel
 
-from eventbus import Attempt, Event, EventBus, EventBusError, Options, Unavailable
-from eventbus.gate import Breaker
-from eventbus.pattern import check_pattern, check_topic, matches_any
+from eventbus import Attempt, Event, EventBus, EventBusError, Refused, TryLater, Unavailable
+from eventbus.pattern import check_pattern, check_topic
 from integrations.base import (
     Artifact,
     Context,
     Delivery,
     DeliveryResult,
     Health,
-    Integration,
     Notification,
-    Subscribes,
     Target,
-    What,
 )
-from integrations.errors import IntegrationError, NotReady
+from integrations.errors import IntegrationError, NotReady, Rejected
 from integrations.http import Http
-from registry.act import Act, contained
+from registry.account import Account, plan
+from registry.act import contained
 from registry.dispatch import Dispatcher
 from registry.judgement import describe
 from registry.metrics import Metrics
+from registry.routes.model import Routing
 
 HEALTH_SECONDS = 5.0
 START_SECONDS = 5.0
@@ -56,44 +52,12 @@ class UnknownIntegration(KeyError):
         return str(self.args[0])
 
 
-@dataclass(slots=True)
-class Account:
-    """One configured integration.
-
-    topics   what it takes, where the config narrows the manifest's
-    timeout  for one call of the adapter
-    options  how its subscriptions are served
-    dry_run  it says what it would do, and does nothing
-    resend   it does again what nobody can say was done
-    breaker  when its service is left alone
-    fault    why it is not ready; None when it is
-    """
-
-    name: str
-    adapter: Integration[Any]
-    config: BaseModel
-    topics: tuple[str, ...] | None = None
-    timeout: timedelta = timedelta(seconds=20)
-    options: Options = field(default_factory=lambda: Options(concurrency=16, start="now"))
-    dry_run: bool = False
-    resend: bool = False
-    breaker: Breaker = field(default_factory=Breaker)
-    fault: str | None = "not started"
-
-    def targets(self) -> list[tuple[str, Target]]:
-        """Its targets, each with the name of its group. None for an adapter that names its own and is not ready."""
-        if isinstance(self.adapter, Subscribes):
-            named = self.adapter.targets() if self.fault is None else ()
-            return [(f"{self.name}.{target.name}", target) for target in named]
-        topics = self.topics or self.adapter.manifest.handles
-        return [(self.name, Target("default", topics))] if topics else []
-
-
 class Registry:
     """The accounts of this process. `serve=True` also subscribes them to the bus: that is a worker."""
 
-    def __init__(self, bus: EventBus, metrics: Metrics, *, serve: bool) -> None:
+    def __init__(self, bus: EventBus, metrics: Metrics, *, serve: bool, routing: Routing | None = None) -> None:
         self._bus = bus
+        self._routing = routing or Routing()
         self._serve = serve
         self._dispatcher = Dispatcher(bus, metrics)
         self._accounts: dict[str, Account] = {}
@@ -142,7 +106,7 @@ class Registry:
             return
         _log.error("not ready; its events wait", integration=account.name, fault=account.fault)
         if self._serve:
-            for group, target in account.targets():
+            for group, target in account.targets(self._routing):
                 await self._declare(account, group, target)
         self._retries.add(asyncio.create_task(self._keep_trying(account), name=f"initialize {account.name}"))
 
@@ -159,7 +123,7 @@ class Registry:
             async with asyncio.timeout(seconds):
                 await contained(account.adapter.initialize(context))
             account.fault = None
-            for group, target in account.targets():
+            for group, target in account.targets(self._routing):
                 check_topic(group)
                 for pattern in target.topics:
                     check_pattern(pattern)
@@ -180,13 +144,12 @@ class Registry:
     async def _subscribe(self, account: Account) -> None:
         if not self._serve:
             return
-        for group, target in account.targets():
+        for group, target in account.targets(self._routing):
             await self._subscribe_target(account, group, target)
 
     async def _subscribe_target(self, account: Account, group: str, target: Target) -> None:
         async def handle(event: Event[Any], attempt: Attempt) -> None:
-            if account.topics is None or matches_any(account.topics, event.topic):  # narrows targets of its own, too
-                await self._deliver(account, target.name, event, attempt)
+            await self._deliver(account, target.name, event, attempt)
 
         while True:
             await self._declare(account, group, target)  # waits for Redis
@@ -210,9 +173,19 @@ class Registry:
     # -- what it is for --------------------------------------------------------------------------------------------
 
     async def _deliver(self, account: Account, target: str, event: Event[Any], attempt: Attempt) -> None:
-        key = f"{account.name}:{target}:{event.id}"
-        delivery = Delivery(key, target, attempt.number, thread=event.key or "")
-        await self._dispatcher.deliver(self._act(account, event, delivery, attempt))
+        """Each act is tried, and done once; the delivery is over when none is left to try again."""
+        try:
+            acts = plan(account, target, event, attempt, self._routing, datetime.now(UTC))
+        except Rejected as error:
+            raise Refused(error.detail) from error
+        failed: list[TryLater | Refused] = []
+        for act in acts:
+            try:
+                await self._dispatcher.deliver(act)
+            except (TryLater, Refused) as error:
+                failed.append(error)
+        if failed:
+            raise min(failed, key=lambda error: isinstance(error, Refused))  # what can be tried again goes first
 
     async def send_notification(self, name: str, notification: Notification, key: str) -> DeliveryResult:
         """Tell people through an integration, once per key. Raises what `Dispatcher.once` raises."""
@@ -225,21 +198,7 @@ class Registry:
         return await self._ask(account, "create_artifact", key, artifact)
 
     async def _ask(self, account: Account, method: str, key: str, what: Notification | Artifact) -> DeliveryResult:
-        return await self._dispatcher.once(self._act(account, what, Delivery(f"asked:{account.name}:{method}:{key}")))
-
-    @staticmethod
-    def _act(account: Account, what: What, delivery: Delivery, attempt: Attempt | None = None) -> Act:
-        return Act(
-            integration=account.name,
-            adapter=account.adapter,
-            what=what,
-            delivery=delivery,
-            timeout=account.timeout,
-            attempt=attempt,
-            breaker=account.breaker,
-            dry_run=account.dry_run,
-            resend=account.resend,
-        )
+        return await self._dispatcher.once(account.act(what, Delivery(f"asked:{account.name}:{method}:{key}")))
 
     def _ready(self, name: str) -> Account:
         account = self.get(name)

@@ -32,6 +32,7 @@ from eventbus.errors import Misconfigured
 from eventbus.pattern import check_pattern, check_topic
 from eventbus.redis.address import parse
 from eventbus.redis.server import Override
+from registry.routes.model import Route, Routing, Runbooks, Windows
 
 MIN_KEY_CHARACTERS = 16
 
@@ -325,3 +326,17 @@ class Settings(_Section):
     schedules: Mapping[str, Schedule] = Field(
         default_factory=dict, description="Events that workers publish by the clock, by name; each fires once"
     )
+    routes: Mapping[str, Route] = Field(
+        default_factory=dict, description="Which events go where and in which words, by name, in the order they stand"
+    )
+    runbooks: Runbooks = Field(
+        default_factory=dict, description="The page to open, by environment and type of error; default: any other"
+    )
+    time_intervals: Windows = Field(
+        default_factory=dict, description="Windows for the routes' active and mute, by name"
+    )
+
+    @property
+    def routing(self) -> Routing:
+        """What decides where an event goes."""
+        return Routing(self.routes, self.runbooks, self.time_intervals)

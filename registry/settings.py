@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from registry.discovery import ENTRY_POINT_GROUP, NAME, RESERVED_KEYS, Adapter
 from registry.faults import ConfigError, Fault, Loc, describe, did_you_mean, keys_at, scrubbed, unknown_key
+from registry.routes.check import Finding, check
 from registry.sections import Events, Gateway, IntegrationSettings, Log, Redis, Retention, Settings, Worker
 from registry.yaml_source import Source, read
 
@@ -37,6 +38,17 @@ def default_settings(adapters: Mapping[str, Adapter]) -> Settings:
     return _Check(Source("default settings"), adapters).settings()
 
 
+def route_findings(settings: Settings, adapters: Mapping[str, Adapter]) -> list[Finding]:
+    """What is wrong or odd about the routes, with the integrations and the catalogue as they are."""
+    manifests = {
+        name: adapter.integration.manifest
+        for name, account in settings.integrations.items()
+        if account.enabled and (adapter := adapters.get(account.adapter)) and adapter.integration
+    }
+    disabled = {name for name, account in settings.integrations.items() if not account.enabled}
+    return check(settings.routing, manifests, disabled)
+
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -56,9 +68,15 @@ class _Check:
             lease = settings.worker.lease_seconds
             fitted = {name: self._fitted(name, account, lease) for name, account in accounts.items()}
             settings = settings.model_copy(update={"integrations": fitted})
+            self._routes(settings)
         if settings is None or self._faults:
             raise ConfigError(self._source.file, self._faults)
         return settings
+
+    def _routes(self, settings: Settings) -> None:
+        for finding in route_findings(settings, self._adapters):
+            if not finding.is_warning:
+                self._fault(finding.path, finding.message)
 
     def _integrations(self, sections: object) -> dict[str, IntegrationSettings]:
         if not isinstance(sections, dict):
@@ -195,4 +213,5 @@ __all__ = [
     "Worker",
     "default_settings",
     "load",
+    "route_findings",
 ]

@@ -20,10 +20,11 @@ from eventbus.bus import PUBLISH_TIMEOUT
 from eventbus.gate import Breaker
 from integrations.base import Context, Delivery, DeliveryResult, Health, Integration, Manifest
 from integrations.errors import Misconfigured
+from registry.account import Account
 from registry.discovery import Adapter, discover
 from registry.judgement import describe
 from registry.metrics import Metrics
-from registry.registry import Account, Registry
+from registry.registry import Registry
 from registry.settings import IntegrationSettings, Settings, default_settings, load
 
 SPOOL_AFTER = {"memory": timedelta(seconds=1), "replica": timedelta(seconds=1), "aof": timedelta(seconds=2.3)}
@@ -73,7 +74,7 @@ async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runt
     ) as bus:
         if bus.spools is not None:
             metrics.watch_spool(bus.spools)
-        registry = Registry(bus, metrics, serve=serve)
+        registry = Registry(bus, metrics, serve=serve, routing=settings.routing)
         adapters = discover().adapters
         for name, section in settings.integrations.items():
             if section.enabled:

@@ -25,6 +25,7 @@ _GROUP_PARTS = (
     *("tail", "next", "ready", "suspects", "due", "attempts", "crashes", "pause", "dead"),
     *("counts", "told", "replayed"),
 )
+_DUE = 4 + _GROUP_PARTS.index("due")
 _DEAD = 4 + _GROUP_PARTS.index("dead")
 _COUNTS = 4 + _GROUP_PARTS.index("counts")
 _TOLD = 4 + _GROUP_PARTS.index("told")
@@ -86,6 +87,10 @@ class ShardKeys:
             parts = tuple(f"{self.tag}:group:{group}:{part}" for part in _GROUP_PARTS)
             names = self._groups[group] = (self.log, self.groups, self.alive, self.fence, *parts, self.sequence)
         return names
+
+    def due(self, group: str) -> str:
+        """When the retries of a group are due."""
+        return self.group(group)[_DUE]
 
     def dead(self, group: str) -> str:
         """The dead letters of a group."""

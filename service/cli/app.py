@@ -14,11 +14,14 @@ from service.cli.config import config
 from service.cli.dead import dead
 from service.cli.doctor import doctor
 from service.cli.events import listen, publish, topics
+from service.cli.explain import explain_
 from service.cli.groups import groups
 from service.cli.integrations import integrations
 from service.cli.programs import demo, gateway, worker
 from service.cli.replay import replay
+from service.cli.routes import routes
 from service.cli.schedules import schedules
+from service.cli.unknown import unknown
 
 EPILOG = """\b
 First steps:
@@ -52,5 +55,5 @@ def main() -> None:
 
 for command in (worker, gateway, publish, listen, topics, integrations, schedules, config, doctor, demo):
     main.add_command(command)
-for command in (dead, groups, replay, audit):
+for command in (explain_, routes, dead, unknown, groups, replay, audit):
     main.add_command(command)

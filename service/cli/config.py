@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from registry.settings import ConfigError
+from registry.discovery import discover
+from registry.settings import ConfigError, route_findings
 from service.cli import output
 from service.cli.shell import USAGE, fail, json_option
 from service.wiring import read_settings
@@ -30,9 +31,17 @@ def check(file: Path, as_json: bool) -> None:
         faults = [{"line": fault.line, "path": fault.dotted, "message": fault.message} for fault in error.faults]
         output.as_json({"file": str(file), "ok": False, "faults": faults})
         raise SystemExit(USAGE) from None
+    warnings = [finding for finding in route_findings(settings, discover().adapters) if finding.is_warning]
     on = sorted(name for name, section in settings.integrations.items() if section.enabled)
     off = sorted(name for name, section in settings.integrations.items() if not section.enabled)
     if as_json:
-        output.as_json({"file": str(file), "ok": True, "bus": settings.events.safe_url, "on": on, "off": off})
+        said = [{"path": ".".join(map(str, warning.path)), "message": warning.message} for warning in warnings]
+        output.as_json(
+            {"file": str(file), "ok": True, "bus": settings.events.safe_url, "on": on, "off": off, "warnings": said}
+        )
         return
+    for warning in warnings:
+        click.echo(
+            f"{click.style('warning:', fg='yellow')} {'.'.join(map(str, warning.path))}: {warning.message}", err=True
+        )
     click.echo(f"{file} is right: bus {settings.events.safe_url}; on: {', '.join(on)}; off: {', '.join(off) or 'none'}")

@@ -21,7 +21,7 @@ from service.cli.repair import confirm, nothing, number, progress, rate_option
 from service.cli.shell import FAILED, USAGE, bus_address, fail, json_option, run, settings_options
 from service.cli.times import SINCE
 
-REASONS = ("rejected", "exhausted", "invalid", "poison")
+REASONS = ("rejected", "exhausted", "invalid", "poison", "unknown")
 
 F = TypeVar("F", bound=Callable[..., Any])
 

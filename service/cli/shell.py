@@ -23,10 +23,10 @@ from pydantic import SecretStr, ValidationError
 from eventbus import EventBusError, Full, Misconfigured, Unavailable
 from integrations.errors import IntegrationError
 from integrations.errors import Misconfigured as AdapterMisconfigured
-from registry.discovery import ENTRY_POINT_GROUP, OURS, discover
 from registry.act import Busy, KeyReused, Parked
-from registry.judgement import describe
+from registry.discovery import ENTRY_POINT_GROUP, OURS, discover
 from registry.faults import describe as describe_fault
+from registry.judgement import describe
 from registry.registry import UnknownIntegration
 from registry.settings import ConfigError, Events, Settings
 from service import logs

@@ -21,8 +21,8 @@ from eventbus.event import new_id
 from eventbus.pattern import matches_any
 from integrations.base import Artifact, DeliveryResult, Notification, Outcome
 from integrations.errors import OutcomeUnknown
+from registry.account import Account
 from registry.judgement import describe
-from registry.registry import Account
 from service.gateway.auth import require_key
 from service.gateway.body import read_json
 from service.gateway.problems import Problem, invalid, problem_of

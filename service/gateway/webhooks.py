@@ -22,9 +22,10 @@ from eventbus import Conflict, Event, EventBusError, Receipt, catalog
 from eventbus.topics import WebhookReceived
 from integrations.base import Inbound, InboundReply, InboundRequest
 from integrations.errors import IntegrationError, Refusal, Unauthorized
+from registry.account import Account
 from registry.act import contained
 from registry.judgement import describe
-from registry.registry import Account, UnknownIntegration
+from registry.registry import UnknownIntegration
 from service.gateway.body import read
 from service.gateway.problems import Problem, problem_of
 from service.wiring import Runtime

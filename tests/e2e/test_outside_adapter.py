@@ -25,9 +25,10 @@ from eventbus.topics import VmCreated
 from integrations.base import Context, Delivery, DeliveryResult, Health, Integration, Manifest
 from integrations.errors import NotReady
 from integrations.webhook.fake import FakeReceiver
+from registry.account import Account
 from registry.discovery import ENTRY_POINT_GROUP
 from registry.metrics import Metrics
-from registry.registry import Account, Registry
+from registry.registry import Registry
 from service.process import Child
 
 PATIENCE_SECONDS = 30.0

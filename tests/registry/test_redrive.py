@@ -68,7 +68,9 @@ class Stage:
             raise Refused("a fault behind the effect")
 
     def act(self, event: Event[Any], attempt: Attempt) -> Act:
-        return Act("service", self.service, event, Delivery(f"service:t:{event.id}", "t"), MINUTE, attempt)
+        return Act(
+            "service", self.service, event, Delivery(f"service:t:{event.id}", "t"), MINUTE, event, attempt=attempt
+        )
 
     async def dead_letter(self) -> DeadLetter:
         await self.bus.subscribe("vm.*", self.handle, group="g", options=ONCE)

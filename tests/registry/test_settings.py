@@ -281,8 +281,8 @@ def test_a_disabled_integrations_misspelled_key_is_still_a_fault(loaded: Load) -
     assert faults(loaded, "integrations: {chat: {enabled: false, bot_tokem: '${NOT_SET}'}}") == [
         (
             "eventbus.yaml:1: integrations.chat.bot_tokem: unknown key, did you mean bot_token?; known here: "
-            "adapter, bot_token, breaker_seconds, channel, dry_run, enabled, hooks, note, start, style, timeout, topics, "
-            "when_unknown"
+            "adapter, bot_token, breaker_seconds, channel, dry_run, enabled, hooks, note, start, style, timeout, "
+            "topics, when_unknown"
         )
     ]
 
@@ -317,7 +317,8 @@ def test_all_faults_are_reported_at_once_by_line(loaded: Load) -> None:
     assert found == [
         (
             "eventbus.yaml:1: event: unknown key, did you mean events?; "
-            "known here: events, gateway, integrations, log, retention, schedules, worker"
+            "known here: events, gateway, integrations, log, retention, routes, runbooks, schedules, "
+            "time_intervals, worker"
         ),
         "eventbus.yaml:3: worker.concurrency: should be a valid integer, unable to parse string as an integer",
         (

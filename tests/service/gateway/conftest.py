@@ -17,8 +17,9 @@ from integrations.github.fake import FakeGitHub
 from integrations.log import Log
 from integrations.slack import Slack
 from integrations.slack.fake import FakeSlack
+from registry.account import Account
 from registry.metrics import Metrics
-from registry.registry import Account, Registry
+from registry.registry import Registry
 from registry.settings import Gateway, Settings
 from service.gateway.app import build_app
 from service.http import serving

@@ -12,7 +12,7 @@ import service.gateway.health
 from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub
 from integrations.slack.fake import FakeSlack
-from registry.registry import Account
+from registry.account import Account
 from service.gateway.app import build_app
 from service.wiring import Runtime
 

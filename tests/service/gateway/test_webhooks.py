@@ -25,7 +25,7 @@ from integrations.errors import Misconfigured, RateLimited
 from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub
 from integrations.slack.fake import FORM, FakeSlack
-from registry.registry import Account
+from registry.account import Account
 from service.wiring import Runtime
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[Runtime, httpx.AsyncClient]]]

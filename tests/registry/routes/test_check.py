@@ -1,0 +1,135 @@
+"""What `eventbus config check` finds about routes, at the desk and not at night."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from integrations.base import Manifest
+from registry.routes.check import check
+from registry.routes.model import WORDS
+from tests.registry.routes.conftest import routing
+
+
+class Issue(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    title: str
+    number: int | None = None
+
+
+MANIFESTS = {
+    "slack": Manifest("slack", "Slack", BaseModel, handles=("task.*",), notifications=("message",)),
+    "github": Manifest("github", "GitHub", BaseModel, handles=(">",), artifacts={"issue": Issue}),
+}
+WINDOWS = {"nights": [{"times": [{"start_time": "22:00", "end_time": "24:00"}]}]}
+
+
+def found(**route: Any) -> list[tuple[str, str]]:
+    of = routing({"r": {"topics": ["task.failed"], "to": "slack", **route}}, windows=WINDOWS)
+    return [
+        (".".join(map(str, one.path)) + (" (warning)" if one.is_warning else ""), one.message)
+        for one in check(of, MANIFESTS, disabled={"off"})
+    ]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {},
+        {"text": "{{ data.error }} {{ data.duration_ms | duration }} {{ data.result }}", "topics": ["task.*"]},
+        {"text": "{{ data.whatever.there.is }}", "topics": ["custom.>", "custom.x"]},
+        {"text": "x", "when": "data.environment == 'production' and data.duration_ms > 5", "mute": ["nights"]},
+        {"to": "github", "artifact": "issue", "content": {"title": "{{ data.name }}"}},
+        {"to": "github", "artifact": "issue", "content": {"number": "{{ data.name }}"}, "when": "data.environment"},
+        {"text": "{{ data.body.pull_request.title }}", "topics": ["github.pull_request.*"]},
+        {"text": "x", "dedup_key": "{{ data.task_id }}"},
+    ],
+    ids=str,
+)
+def test_a_route_that_is_right_has_no_finding(route: dict[str, Any]) -> None:
+    assert found(**route) == []
+
+
+@pytest.mark.parametrize(
+    ("route", "at", "said"),
+    [
+        ({"to": "slak"}, "r.to", "no integration 'slak', did you mean slack?; configured: github, slack"),
+        ({"to": "off"}, "r.to (warning)", "off is disabled, so nothing goes this way"),
+        (
+            {"text": "x", "mute": ["night"]},
+            "r.mute.0",
+            "there is no window 'night', did you mean nights?; time_intervals has: nights",
+        ),
+        (
+            {"text": "x", "notification": "approval"},
+            "r.notification",
+            "Slack makes no notification 'approval'; it makes: message",
+        ),
+        (
+            {"artifact": "issue", "content": {"title": "x"}},
+            "r.artifact",
+            "Slack makes no artifact 'issue'; it makes: none",
+        ),
+        (
+            {"topics": ["vm.created"]},
+            "r.topics.0 (warning)",
+            "Slack has no layout of its own for vm.created: give text or an artifact",
+        ),
+        (
+            {"topics": ["task.faild"], "text": "x"},
+            "r.topics.0 (warning)",
+            "no such topic is known; did you mean task.failed?",
+        ),
+        (
+            {"text": "a\n{{ data.eror }}"},
+            "r.text",
+            "line 2: there is no data.eror, did you mean error?: it is no field of task.failed",
+        ),
+        (
+            {"when": "data.duraton_ms > 5"},
+            "r.when",
+            "there is no data.duraton_ms, did you mean duration_ms?: it is no field of task.failed",
+        ),
+        ({"text": "{{ event.tim }}"}, "r.text", "there is no event.tim, did you mean time?: it is no field"),
+        (
+            {"text": "x", "fields": {"A": "{{ data.nope }}"}},
+            "r.fields.A",
+            "there is no data.nope: it is no field of task.failed",
+        ),
+        (
+            {"text": "{{ data.error + 1 }}"},
+            "r.text",
+            "with the example of task.failed: data.error is text, not a number",
+        ),
+        (
+            {"text": "x", "when": "data.error > 5"},
+            "r.when",
+            "with the example of task.failed: data.error > 5 can't be compared: data.error = '2 of 310 tests failed'",
+        ),
+        (
+            {"text": "x", "severity": "{{ data.error_type }}"},
+            "r.severity",
+            f"with the example of task.failed: 'testfailure' is no severity; there is: {', '.join(WORDS)}",
+        ),
+        (
+            {"text": "x", "dedup_key": "{{ data.task_id }}-{{ event.time }}"},
+            "r.dedup_key (warning)",
+            "event.time differs for every event: no later event will find what an earlier one made",
+        ),
+        (
+            {"to": "github", "artifact": "issue", "content": {"titel": "x"}},
+            "r.content",
+            "with the example of task.failed: content.title: field required; titel: extra inputs are not permitted",
+        ),
+    ],
+)
+def test_a_fault_is_found_where_it_stands(route: dict[str, Any], at: str, said: str) -> None:
+    assert (f"routes.{at}", said) in found(**route)
+
+
+def test_a_field_that_one_of_several_topics_has_is_no_fault() -> None:
+    assert found(topics=["task.completed", "task.failed"], text="{{ data.error }}") == []
+    assert [at for at, _ in found(topics=["task.completed"], text="{{ data.error }}")] == ["routes.r.text"]
