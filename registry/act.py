@@ -76,13 +76,13 @@ class Act:
         body = self.what.model_dump_json() if self.event is None else self.event.id
         return f"{self.integration}\0{self.method}\0{body}".encode()
 
-    def call(self, delivery: Delivery) -> Awaitable[DeliveryResult]:
+    def call(self) -> Awaitable[DeliveryResult]:
         """Do it, once."""
         if isinstance(self.what, Event):
-            return self.adapter.handle_event(self.what, delivery)
+            return self.adapter.handle_event(self.what, self.delivery)
         if isinstance(self.what, Artifact):
-            return self.adapter.create_artifact(self.what, delivery)
-        return self.adapter.send_notification(self.what, delivery)
+            return self.adapter.create_artifact(self.what, self.delivery)
+        return self.adapter.send_notification(self.what, self.delivery)
 
     def costs(self) -> list[Cost]:
         """What it takes of the account's budgets."""

@@ -19,7 +19,7 @@ from eventbus import EventBus, EventBusError, TryLater
 from eventbus.failpoint import failpoint
 from eventbus.gate import How, Turn
 from eventbus.ledger import Entry, Ledger, Permission
-from integrations.base import Delivery, DeliveryResult, Earlier, Outcome, Reconciles
+from integrations.base import DeliveryResult, Earlier, Outcome, Reconciles
 from integrations.errors import NotReady, OutcomeUnknown, Rejected
 from integrations.exchange import Exchange, listening
 from registry.act import Act, Busy, KeyReused, Parked, Waiting, contained
@@ -70,6 +70,7 @@ class Dispatcher:
         Raises the adapter's IntegrationError, TimeoutError, Waiting, Busy, KeyReused, Parked, or whatever a faulty
         adapter raises.
         """
+        act = await self._with_earlier(act)
         if act.dry_run:
             return _shown(act)
         turn = await self._turn(act)
@@ -142,10 +143,9 @@ class Dispatcher:
         return result
 
     async def _found_or_made(self, act: Act, entry: Entry, asked: float) -> DeliveryResult:
-        delivery = await self._with_earlier(act)
         if entry.permission is Permission.UNKNOWN:
             if isinstance(act.adapter, Reconciles):
-                found = await contained(self._look_up(act.adapter, act, delivery))
+                found = await contained(self._look_up(act.adapter, act))
                 if found is not None:
                     return replace(found, outcome=Outcome.DUPLICATE, detail="found at the service")
             elif act.adapter.manifest.effects == "at_least_once" and not act.resend:
@@ -155,11 +155,11 @@ class Dispatcher:
             if not await self._ledger.is_ours(act.attempt):
                 raise NotReady("the delivery is no longer ours")
         with self._metrics.request(act.integration, act.method):
-            return await contained(act.call(delivery))
+            return await contained(act.call())
 
-    async def _look_up(self, adapter: Reconciles, act: Act, delivery: Delivery) -> DeliveryResult | None:
+    async def _look_up(self, adapter: Reconciles, act: Act) -> DeliveryResult | None:
         try:
-            return await adapter.find(act.what, delivery)
+            return await adapter.find(act.what, act.delivery)
         except SURELY_NOT_DONE as error:
             # What surely was not done is the look-up. About the effect it says nothing: that stays unknown.
             wait = error.retry_after
@@ -187,19 +187,19 @@ class Dispatcher:
 
     # -- threads: what was made earlier for the same thing -----------------------------------------------------------
 
-    async def _with_earlier(self, act: Act) -> Delivery:
+    async def _with_earlier(self, act: Act) -> Act:
         if not act.delivery.thread:
-            return act.delivery
+            return act
         row = await self._bus.table(act.integration).get(_thread_row(act))
         if not isinstance(row, dict):
-            return act.delivery
+            return act
         reference, url, state = row.get("reference"), row.get("url"), row.get("state")
         earlier = Earlier(
             reference if isinstance(reference, str) else None,
             url if isinstance(url, str) else None,
             {str(name): str(value) for name, value in state.items()} if isinstance(state, dict) else {},
         )
-        return replace(act.delivery, earlier=earlier)
+        return replace(act, delivery=replace(act.delivery, earlier=earlier))
 
     async def _keep_thread(self, act: Act, result: DeliveryResult) -> None:
         """Before the ledger's row: a crash in between repeats this, one the other way round would lose it."""

@@ -30,6 +30,17 @@ class IntegrationDegraded(Payload, topic="integration.degraded", key="integratio
         return cls(integration="slack", detail="slack.com answers 503")
 
 
+class IntegrationDisabled(Payload, topic="integration.disabled", key="integration"):
+    """An integration was switched off, or one target of it; its events wait until a person switches it on again."""
+
+    integration: str = Field(description="Which one, with its target where it has several: webhook.billing")
+    detail: str = Field(description="By whom and why, for people")
+
+    @classmethod
+    def example(cls) -> IntegrationDisabled:
+        return cls(integration="webhook.billing", detail="the receiver answered 410: it wants no more webhooks")
+
+
 class IntegrationRecovered(Payload, topic="integration.recovered", key="integration"):
     """An integration works again; its events flow."""
 

@@ -29,6 +29,8 @@ SECRETS = {
     "GITHUB_WEBHOOK_SECRET": "canary-webhook-secret",
     "SLACK_BOT_TOKEN": "xoxb-canary-0123456789",
     "SLACK_SIGNING_SECRET": "canary0123456789abcdef0123456789",
+    "PAGERDUTY_ROUTING_KEY": "canary0123456789canary0123456789",
+    "PAGERDUTY_WEBHOOK_SECRET": "canary-pagerduty-webhook",
     "BILLING_WEBHOOK_SECRET": "whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
     "WAREHOUSE_TOKEN": "canary-warehouse",
     "EVENTBUS_API_KEY": "canary-0123456789abcdef",
@@ -210,7 +212,7 @@ def test_the_users_file_without_its_own_adapter_is_refused_naming_the_line(
         load(path, adapters, SECRETS)
     (fault,) = caught.value.faults
     assert (fault.line, fault.dotted) == (17, "integrations.myintegration")
-    assert fault.message.startswith("no adapter 'myintegration' is installed; known: github, log, slack, webhook. ")
+    assert fault.message.startswith("no adapter 'myintegration' is installed; known: github, log, pagerduty, slack, webhook. ")
 
 
 @pytest.mark.parametrize("name", ["default.yaml", "example.yaml", "production.yaml"])
