@@ -31,7 +31,8 @@ BATCH = 200
 SHARED = BATCH // 2  # of publishes under way at the same time: while Redis works on one half, the other is made
 ENOUGH = SHARED // 2  # so many need not wait for more
 BATCH_BYTES = 1024 * 1024
-SHORTEST_SECONDS = 0.05  # less is no time for another attempt
+SHORTEST_SECONDS = 0.25
+"""Less is no time for another attempt: one that is cut off says less of what became of it than the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +373,7 @@ class Publisher:
             except (Unavailable, TimeoutError) as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown | TimeoutError)
                 wait = RECONNECT.delay(attempt).total_seconds()
-                if loop.time() + wait >= deadline:
+                if loop.time() + wait + SHORTEST_SECONDS >= deadline:
                     raise gave_up(error, self._timeout, unsure=unsure) from error
             await asyncio.sleep(wait)
 

@@ -22,19 +22,15 @@ class Whereabouts(NamedTuple):
 
 async def whereabouts(connection: Connection, keys: ShardKeys, group: str, entry_id: str) -> Whereabouts | None:
     """The stand of an entry of the log; None when the group does not exist or has no place in the log."""
-    rows = await connection.do("XINFO", "GROUPS", keys.log)
-    facts = [row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True)) for row in rows]
-    place = {one[b"name"].decode(): one[b"last-delivered-id"].decode() for one in facts}.get(group)
-    if place is None:
+    found = await connection.run("stand", [keys.log, keys.due(group)], [group, entry_id])
+    if not found:
         return None
+    place, owner, due = (part.decode() for part in found)
     if _order(entry_id) > _order(place):
         return Whereabouts("unread")
-    pending = await connection.do("XPENDING", keys.log, group, entry_id, entry_id, 1)
-    if not pending:
+    if not owner:
         return Whereabouts("done")
-    stand = _PSEUDO.get(pending[0][1].decode(), "running")
-    due = await connection.do("ZSCORE", keys.due(group), entry_id) if stand == "due" else None
-    return Whereabouts(stand, None if due is None else int(float(due)))
+    return Whereabouts(_PSEUDO.get(owner, "running"), int(float(due)) if due else None)
 
 
 def _order(entry_id: str) -> tuple[int, int]:

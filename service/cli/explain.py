@@ -30,7 +30,9 @@ Examples:
 @json_option
 @settings_options
 def explain_(event_id: str, everything: bool, as_json: bool, path: Path | None, url: str | None) -> None:
-    """Say what became of an event: each group, each attempt, each route and why it was not taken, what comes next.
+    """Say what became of an event, and what comes next.
+
+    Each group, each attempt with its answers, each route and why it was not taken.
 
     Routes are those of the file as it is now. Exit code 3 when nothing is known of the event, 5 without Redis.
     """

@@ -224,7 +224,7 @@ def test_a_right_settings_file_is_summed_up(tmp_path: Path) -> None:
     done = eventbus("config", "check", path)
     assert (done.exit_code, done.stdout) == (0, f"{path} is right: bus redis://db:6379/1; on: log; off: none\n")
     said = json.loads(eventbus("config", "check", path, "--json").stdout)
-    assert said == {"file": path, "ok": True, "bus": "redis://db:6379/1", "on": ["log"], "off": []}
+    assert said == {"file": path, "ok": True, "bus": "redis://db:6379/1", "on": ["log"], "off": [], "warnings": []}
 
 
 # -- topics ----------------------------------------------------------------------------------------------------------
@@ -361,6 +361,7 @@ def test_integrations_are_listed_configured_first(tmp_path: Path) -> None:
         ("failures", "log", "on"),
         ("slack", "slack", "off"),
         ("-", "github", "not configured"),
+        ("-", "pagerduty", "not configured"),
         ("-", "webhook", "not configured"),
     ]
     plain = eventbus("integrations", "list", "--config", path).stdout
@@ -380,7 +381,7 @@ def test_health_of_what_works_is_exit_code_0() -> None:
 def test_health_names_what_is_down_and_is_exit_code_1(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]  # free again in a moment
-    endpoint = f"{{name: billing, url: 'http://127.0.0.1:{port}/{CANARY}'}}"
+    endpoint = f"{{name: billing, url: 'http://127.0.0.1:{port}/{CANARY}', allow_private: [127.0.0.1]}}"
     path = written(tmp_path, f"events: {{url: 'memory://'}}\nintegrations: {{webhook: {{endpoints: [{endpoint}]}}}}")
     done = eventbus("integrations", "health", "--json", "--config", path)
     assert done.exit_code == 1

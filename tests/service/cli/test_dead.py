@@ -64,7 +64,7 @@ def test_as_json_there_are_letters_and_problems(letters: list[str]) -> None:
     found = json.loads(eventbus("dead", "list", "--json").stdout)
     assert sorted(found) == ["count", "letters", "problems"]
     assert [one["id"] for one in found["letters"]] == letters
-    names = ["attempts", "error", "event_id", "group", "id", "key", "reason", "time", "topic"]
+    names = ["attempts", "error", "event_id", "group", "id", "key", "reason", "retired", "time", "topic"]
     assert sorted(found["letters"][0]) == names
     problem = found["problems"][0]
     assert (problem["count"], problem["group"], problem["error"]) == (2, "slack", "channel_not_found")
@@ -259,6 +259,21 @@ def test_one_that_can_not_be_sent_stops_no_other_and_is_exit_code_1(desk: Desk, 
     assert (done.exit_code, done.stdout) == (1, "1 dead letter redriven\n")
     assert f"not redriven: {letters[3]}: group github.issues-of-acme is retired" in done.stderr
     assert desk.dead("github.issues-of-acme") == [letters[3]]
+
+
+def test_those_of_a_retired_group_are_marked_left_out_of_what_is_sent_and_dropped(
+    desk: Desk, letters: list[str]
+) -> None:
+    desk.do(lambda bus: bus.retire("github.issues-of-acme", 1_000))
+    assert eventbus("dead", "list").stdout.count("github.issues-of-acme (retired)") == 1
+    assert "(retired)" in eventbus("dead", "show", letters[3]).stdout
+    assert json.loads(eventbus("dead", "list", "--json").stdout)["letters"][3]["retired"] is True
+    done = eventbus("dead", "redrive", "--all", "--yes")
+    assert (done.exit_code, done.stdout) == (0, "3 dead letters redriven\n")
+    assert "left out: 1 dead letter (github.issues-of-acme 1) of retired groups" in done.stderr
+    assert eventbus("dead", "redrive", "--all", "--yes").exit_code == 3
+    assert eventbus("dead", "drop", "--all", "--yes").stdout == "1 dead letter dropped\n"
+    assert eventbus("dead", "list").exit_code == 3
 
 
 def test_a_terminal_is_asked_with_the_count_and_no_is_no(desk: Desk, letters: list[str]) -> None:
