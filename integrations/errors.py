@@ -8,6 +8,7 @@
     ├── OutcomeUnknown   no answer after the request left: looked up or repeated as the manifest's `effects` allows
     ├── Rejected         it refused this request for good: dead-lettered with its answer
     ├── AuthFailed       our credentials are refused: the event waits, people are told
+    ├── Disabled         it is switched off: the event waits, burns no attempt; people are told, once
     └── Misconfigured    the settings can't work: never tried again
 
 Anything else that an adapter raises is a fault of the adapter: contained, tried again within the limit, then buried.
@@ -55,6 +56,17 @@ class Rejected(IntegrationError):
 
 class AuthFailed(IntegrationError):
     """Our credentials are missing, expired or lack a right."""
+
+
+class Disabled(IntegrationError):
+    """Switched off, by its own wish, by a person or after days of failures.
+
+    `since`, in Unix seconds, names the occasion: people are told once for each. `retry_after`: when to look again.
+    """
+
+    def __init__(self, detail: str, *, since: float, retry_after: timedelta | None = None) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.since = since
 
 
 class Misconfigured(IntegrationError):

@@ -5,10 +5,16 @@ Which of the two happened, the gate that all workers share knows: each change is
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import structlog
 
-from eventbus import EventBus, EventBusError
-from eventbus.topics import IntegrationDegraded, IntegrationRecovered
+from eventbus import Conflict, EventBus, EventBusError
+from eventbus.topics import IntegrationDegraded, IntegrationDisabled, IntegrationRecovered
+
+REMEMBER = timedelta(days=7)
+"""How long an occasion that was told is remembered."""
 
 _log = structlog.get_logger("registry")
 
@@ -27,9 +33,23 @@ class Condition:
         """Its breaker closed; its events flow."""
         await self._tell(account, "recovered", IntegrationRecovered(integration=account))
 
-    async def _tell(self, account: str, state: str, what: IntegrationDegraded | IntegrationRecovered) -> None:
+    async def disabled(self, account: str, detail: str, since: float) -> None:
+        """It was switched off, at this time; each attempt meets that, and it is told once."""
+        what = IntegrationDisabled(integration=account, detail=detail[:500])
+        await self._tell(account, "disabled", what, f"disabled:{account}:{since:.3f}")
+
+    async def _tell(
+        self,
+        account: str,
+        state: str,
+        what: IntegrationDegraded | IntegrationDisabled | IntegrationRecovered,
+        once: str | None = None,
+    ) -> None:
         _log.warning("integration " + state, account=account)
+        named: dict[str, Any] = {} if once is None else {"idempotency_key": once}
         try:
-            await self._bus.publish(what, source=f"/registry/{account}")
+            await self._bus.publish(what, source=f"/registry/{account}", remember=REMEMBER, **named)
+        except Conflict:
+            pass  # told before, in other words
         except EventBusError as error:
             _log.warning("not announced", account=account, error=str(error))

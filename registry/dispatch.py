@@ -20,7 +20,7 @@ from eventbus.failpoint import failpoint
 from eventbus.gate import How, Turn
 from eventbus.ledger import Entry, Ledger, Permission
 from integrations.base import DeliveryResult, Earlier, Outcome, Reconciles
-from integrations.errors import NotReady, OutcomeUnknown, Rejected
+from integrations.errors import Disabled, NotReady, OutcomeUnknown, Rejected
 from integrations.exchange import Exchange, listening
 from registry.act import Act, Busy, KeyReused, Parked, Waiting, contained
 from registry.condition import Condition
@@ -81,6 +81,8 @@ class Dispatcher:
                 how = "ok"
         except Exception as error:
             how, floor = for_the_breaker(error)
+            if isinstance(error, Disabled):
+                await self._condition.disabled(act.account, error.detail, error.since)
             await self._report(act, turn, how, floor, describe(error))
             raise
         await self._report(act, turn, how, floor, "")

@@ -10,6 +10,7 @@ from eventbus.gate import How
 from integrations.base import Integration
 from integrations.errors import (
     AuthFailed,
+    Disabled,
     IntegrationError,
     Misconfigured,
     NotReady,
@@ -21,7 +22,10 @@ from integrations.errors import (
 )
 from registry.act import Busy, KeyReused, Parked, Waiting
 
-SURELY_NOT_DONE = (NotReady, RateLimited, Unreachable, Rejected, AuthFailed, Misconfigured)
+SURELY_NOT_DONE = (NotReady, RateLimited, Unreachable, Rejected, AuthFailed, Misconfigured, Disabled)
+
+LOOK_AGAIN = timedelta(minutes=1)
+"""How long a target that is switched off is not asked again, unless it says otherwise."""
 FOR_GOOD = (Rejected, Misconfigured)
 
 
@@ -64,6 +68,8 @@ def for_the_bus(error: Exception) -> Exception:
         return TryLater(text, after=error.retry_after, counts=False, pause=error.pause)
     if isinstance(error, RateLimited):
         return TryLater(text, after=error.retry_after, counts=False, pause=True)
+    if isinstance(error, Disabled):
+        return TryLater(text, after=error.retry_after or LOOK_AGAIN, counts=False, pause=True)
     if isinstance(error, AuthFailed):
         return TryLater(text, counts=False)  # the breaker has opened: it says for how long
     if isinstance(error, NotReady | Unreachable | ServiceFault | OutcomeUnknown):

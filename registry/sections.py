@@ -32,6 +32,7 @@ from eventbus.errors import Misconfigured
 from eventbus.pattern import check_pattern, check_topic
 from eventbus.redis.address import parse
 from eventbus.redis.server import Override
+from eventbus.spool import MOST_BYTES, SEGMENT_BYTES
 from registry.routes.model import Route, Routing, Runbooks, Windows
 
 MIN_KEY_CHARACTERS = 16
@@ -149,6 +150,12 @@ class Events(_Section):
     spool: Path | None = Field(
         default=None,
         description="Directory on this machine's disk for events that Redis does not take at the moment; default: none",
+    )
+    spool_bytes: Count = Field(
+        default=MOST_BYTES,
+        ge=SEGMENT_BYTES,
+        le=1024**4,
+        description="Bytes that one process spools at most; beyond them publishing says that there is no room",
     )
     accept_unsafe: tuple[Override, ...] = Field(
         default=(),

@@ -32,6 +32,7 @@ from integrations.base import (
 )
 from integrations.errors import (
     AuthFailed,
+    Disabled,
     IntegrationError,
     Misconfigured,
     NotReady,
@@ -525,6 +526,21 @@ async def test_a_failing_service_is_left_alone_and_both_turns_are_told_once(
         ("integration.recovered", "service"),
     ]
     assert seen[0].data.detail == "ServiceFault: 503"
+
+
+async def test_what_is_switched_off_is_told_once_for_each_occasion_and_waits(
+    bus: EventBus, dispatcher: Dispatcher, service: Service
+) -> None:
+    service.plan = [Disabled("410", since=since) for since in (1.0, 1.0, 2.0)]
+    async with bus.listen("integration.*") as events:
+        for number in range(3):
+            with pytest.raises(TryLater) as told:
+                await dispatcher.deliver(ask(service, key=str(number)))
+            assert (told.value.counts, told.value.pause) == (False, True)
+        await bus.publish("integration.end", {})
+        async with asyncio.timeout(10):
+            seen = [(await anext(events)).topic for _ in range(3)]
+    assert seen == ["integration.disabled", "integration.disabled", "integration.end"]
 
 
 # -- what people see ---------------------------------------------------------------------------------------------------
