@@ -86,8 +86,16 @@ def _of_groups(groups: Iterable[GroupBooks]) -> Iterable[Gap]:
         if not group.has_place:
             yield Gap("no place", group.name, group.start + 1, group.given, 0)
             continue
-        accounted = group.start + group.done + group.dead + group.skipped + group.pending
-        if accounted < group.given:
-            yield Gap("unhandled", group.name, group.start + 1, group.given, group.given - accounted)
-        elif accounted > group.given_most:
-            yield Gap("uncounted", group.name, group.start + 1, group.given_most, accounted - group.given_most)
+        if group.missing > group.holes:
+            yield Gap("unhandled", group.name, group.start + 1, group.given, group.missing - group.holes)
+        elif group.missing < 0:
+            yield Gap("uncounted", group.name, group.start + 1, group.given, -group.missing)
+
+
+def passed(books: Books) -> list[GroupBooks]:
+    """The groups that have come by all their holes. What is missing in them now will be for ever: close them."""
+    return [
+        group
+        for group in books.groups
+        if group.has_place and group.holes and group.given >= group.past and 0 <= group.missing <= group.holes
+    ]

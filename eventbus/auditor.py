@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from eventbus.audit import Gap, gaps
+from eventbus.audit import Gap, gaps, passed
 from eventbus.redis.history import History
 
 FEW = 100  # entries looked at, past those that somebody added by hand
@@ -30,13 +30,16 @@ class Auditor:
         self._highest = highest
         self._accepted = 0  # up to here a loss was taken note of
 
-    async def look(self, groups: Sequence[str]) -> list[Gap]:
-        """What does not add up."""
+    async def look(self, groups: Sequence[str], *, closes: bool = False) -> list[Gap]:
+        """What does not add up. `closes`: groups that are past what was deleted are looked at without leniency then."""
         seen = self._highest()
         if seen.sequence <= self._accepted:
             seen = Seen()
         books = await self._history.books(groups)
         found = gaps(books, seen=seen.sequence)
+        if closes:
+            for group in passed(books):
+                await self._history.close(group)
         if seen.entry_id and seen.sequence <= books.sequence:
             found += await self._replaced(seen)
         return found

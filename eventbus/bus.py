@@ -39,6 +39,7 @@ from eventbus.redis.table import Table
 from eventbus.redis.whereabouts import Whereabouts, whereabouts
 from eventbus.replay import Replayed, replay
 from eventbus.serving import Serving
+from eventbus.spool import MOST_BYTES
 from eventbus.spooling import Outcome, Spools
 from eventbus.subscription import Handler, Options, Start, Subscription, start_behind
 from eventbus.trail import Trail
@@ -85,6 +86,7 @@ class EventBus:
         durability: Durability = "memory",
         replicas: int = 1,
         spool: Path | None = None,
+        spool_bytes: int = MOST_BYTES,
         accept_unsafe: Collection[str] = (),
         ledger_keep: timedelta = KEEP,
         observer: Observer | None = None,
@@ -114,6 +116,7 @@ class EventBus:
         self._stop = asyncio.Event()
         self._accept_unsafe = accept_unsafe
         self._spool = spool
+        self._spool_bytes = spool_bytes
         self._confirm = {level: Confirm(level, replicas, publish_timeout * 0.6) for level in get_args(Durability)}
         self._durability: Durability = durability
         self.ledger = Ledger(connection, keys, keep=ledger_keep)
@@ -136,6 +139,8 @@ class EventBus:
         try:
             if bus._spool is not None:
                 await bus._publisher.spool(bus._spool / bus._shard.keys.namespace, bus._confirm[bus._durability])
+            if bus.spools is not None:
+                bus.spools.limit(bus._spool_bytes)
             yield bus
         finally:
             await bus.close()
@@ -244,7 +249,15 @@ class EventBus:
         return [Scheduled(datetime.fromtimestamp(due / 1000, UTC), decode(topic, wire)) for due, topic, wire in rows]
 
     async def cancel(self, idempotency_key: str) -> bool:
-        """Forget a scheduled event; False when nothing is scheduled under this key (any more)."""
+        """Forget a scheduled event; False when nothing is scheduled under this key (any more).
+
+        Raises Unavailable while it waits in the spool of this process: nothing but Redis can forget it.
+        """
+        if self.spools is not None and await asyncio.to_thread(self.spools.schedules, idempotency_key):
+            raise Unavailable(
+                f"the event under {idempotency_key!r} waits on this machine's disk until Redis takes it: "
+                "nothing was cancelled; ask again when the spool is empty"
+            )
         return await self._history.unschedule(idempotency_key)
 
     # -- subscribing -----------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class DeadLetter:
     attempts  how often it was tried; for poison how many processes died
     time      when it was given up, by Redis' clock
     wire      the event as it is stored; empty when somebody deleted it from the log before
+    retired   its group is retired: it can be dropped, or sent again when the group is declared again
     """
 
     id: str
@@ -51,6 +52,7 @@ class DeadLetter:
     attempts: int
     time: datetime
     wire: bytes = field(repr=False)
+    retired: bool = False
 
     @cached_property
     def event(self) -> Event[Any]:
@@ -79,14 +81,16 @@ class DeadLetters:
     ) -> AsyncIterator[DeadLetter]:
         """The dead letters that fit all that is given, oldest first.
 
-        `groups`: without any, all that are declared; a retired one has to be named. `topics`: patterns. `since` and
-        `until`: when they were given up. `text`: part of the error, the key or the event's JSON, in any case of its
-        letters. Raises Misconfigured for a bad pattern.
+        `groups`: without any all, retired ones too. `topics`: patterns. `since` and `until`: when they were given up.
+        `text`: part of the error, the key or the event's JSON, in any case of its letters. Raises Misconfigured for a
+        bad pattern.
         """
         patterns, wanted = [check_pattern(pattern) for pattern in topics], set(reasons)
-        names = list(groups) or list(await self._shard.declared())
+        declared = await self._shard.declared()
+        names = groups or dict.fromkeys([*declared, *await self._history.retired()])
         start, end = first_id(since), last_id(until)
-        async for letter in _oldest_first([self._of(name, start, end) for name in names]):
+        sources = [self._of(name, start, end, retired=name not in declared) for name in names]
+        async for letter in _oldest_first(sources):
             if patterns and not matches_any(patterns, letter.topic):
                 continue
             if wanted and letter.reason not in wanted:
@@ -100,7 +104,8 @@ class DeadLetters:
         if place is None:
             return None
         group, dead_id = place.groups()
-        return await anext(self._of(group, dead_id, dead_id), None)
+        retired = group not in await self._shard.declared()
+        return await anext(self._of(group, dead_id, dead_id, retired=retired), None)
 
     async def redrive(self, letter: DeadLetter | str, data: Mapping[str, Any] | None = None) -> bool:
         """Deliver it again, to its group alone, as the last event of its key. False when it is no longer there.
@@ -145,9 +150,9 @@ class DeadLetters:
         place = _ID.fullmatch(letter if isinstance(letter, str) else letter.id)
         return place is not None and await self._history.drop(*place.groups())
 
-    async def _of(self, group: str, start: str, end: str) -> AsyncIterator[DeadLetter]:
+    async def _of(self, group: str, start: str, end: str, *, retired: bool) -> AsyncIterator[DeadLetter]:
         async for entry in self._history.dead(group, start, end):
-            yield _letter(group, entry)
+            yield _letter(group, entry, retired=retired)
 
 
 def edited(letter: DeadLetter, data: Mapping[str, Any]) -> bytes:
@@ -176,7 +181,7 @@ def _envelope(wire: bytes) -> dict[str, Any]:
     return {}
 
 
-def _letter(group: str, entry: DeadEntry) -> DeadLetter:
+def _letter(group: str, entry: DeadEntry, *, retired: bool) -> DeadLetter:
     event_id = _envelope(entry.wire).get("id")
     return DeadLetter(
         id=f"{group}/{entry.dead_id}",
@@ -189,6 +194,7 @@ def _letter(group: str, entry: DeadEntry) -> DeadLetter:
         attempts=entry.attempts,
         time=stored_at(entry.dead_id),
         wire=entry.wire,
+        retired=retired,
     )
 
 

@@ -13,6 +13,7 @@ from shlex import quote
 from typing import Literal
 
 from eventbus.fault_table import FaultTable, fault_table
+from eventbus.redis.history import Lanes
 from eventbus.redis.server import CAPABILITIES, OLDEST_VERSION, Server, is_local, unsafe
 from eventbus.redis.survey import Group, Survey
 
@@ -311,11 +312,30 @@ def _group(group: Group, survey: Survey) -> Iterator[Finding]:
     elif held:
         fix = "Nothing: a live worker takes it over at its next sweep. If it stays, look at the workers' logs"
         yield Finding("warn", "groups", f"{name}: held by dead consumers: {held}", "they stopped in the middle", fix)
+    if group.lanes and any(group.lanes):
+        yield Finding(
+            "warn",
+            "groups",
+            f"{name}: {_unwhole(group.lanes)}",
+            "Redis applied half of a script (an append-only file that was cut), or somebody acknowledged by hand",
+            "A worker that serves it mends it at its next sweep. Once: redis-cli -u URL BGREWRITEAOF",
+        )
     if group.backlog and group.backlog.dead:
         why, fix = "nobody tries them again unasked", "Look at their errors, then redrive or drop them"
         yield Finding("warn", "groups", f"{name} has {_count(group.backlog.dead, 'dead letter')}", why, fix)
     if group.is_served or not left:
         yield Finding("ok", "groups", f"{name}: {waiting}{'' if group.is_served else '; nobody serves it now'}")
+
+
+def _unwhole(lanes: Lanes) -> str:
+    """What does not fit together, in words."""
+    parts = {
+        "wait in a lane behind nobody": lanes.alone,
+        "are the tails of lanes and not pending": lanes.tails,
+        "are ready and not listed, or listed and not ready": lanes.ready,
+        "wait for a time that is not set, or have one and do not wait": lanes.due,
+    }
+    return "deliveries that hang: " + "; ".join(f"{count:,} {what}" for what, count in parts.items() if count)
 
 
 def _foreign(survey: Survey) -> Iterator[Finding]:

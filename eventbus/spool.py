@@ -184,6 +184,7 @@ class Spool:
 
     What `append` accepted is given by `read`, in order, until `forget`; after a crash in between it is given again.
     Safe to share between threads. `torn_bytes` and `damaged_bytes` count what could not be read since it was opened.
+    `most_bytes` is its limit, and may be changed.
     """
 
     def __init__(self, root: Path, name: str, directory: int, *, most_bytes: int) -> None:
@@ -191,7 +192,7 @@ class Spool:
         self.path = root / name
         self.torn_bytes = 0
         self.damaged_bytes = 0
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._directory = directory
         self._lock = threading.Lock()
         self._segments: deque[_Segment] = deque()
@@ -278,9 +279,9 @@ class Spool:
         data = b"".join([encode(letter, now, unsure=unsure) for letter in letters])
         with self._lock:
             self._check_open()
-            if self.size + len(data) > self._most_bytes:
+            if self.size + len(data) > self.most_bytes:
                 raise Full(
-                    f"the spool {self.path} holds {self.size:,} bytes, {self._most_bytes:,} is the limit: "
+                    f"the spool {self.path} holds {self.size:,} bytes, {self.most_bytes:,} is the limit: "
                     "wait until Redis is back and has taken them, or raise the limit"
                 )
             self._write(data, len(letters), now)
@@ -304,6 +305,19 @@ class Spool:
                     break
                 batch.append(entry._replace(unsure=True) if self._is_resumed else entry)
             return batch
+
+    def schedules(self, idempotency_key: str) -> bool:
+        """Whether an event for later waits here under this key. Reads all that waits. Raises Unavailable."""
+        with self._lock:
+            self._check_open()
+            try:
+                return any(
+                    letter.due_ms and letter.idempotency_key == idempotency_key
+                    for number, segment in enumerate(self._segments)
+                    for letter in self._letters(segment, 0 if number else self._offset)
+                )
+            except OSError as error:
+                raise Unavailable(f"the spool {self.path} can't be read now: {error}") from error
 
     def forget(self, count: int) -> None:
         """Redis has the first `count` letters that `read` gave.
@@ -418,6 +432,11 @@ class Spool:
             yield one._replace(start=start + one.start, end=start + one.end)
         if start + len(data) < segment.size:
             yield Stretch(start + len(data), segment.size, None)
+
+    def _letters(self, segment: _Segment, start: int) -> Iterator[Letter]:
+        for one in self._stretches(segment, start):
+            if one.payload is not None:
+                yield decode(one.payload, one.end).letter
 
     def _finish(self, segment: _Segment) -> None:
         """All of a segment is sent: it goes, unless there is something in it that could not be read."""

@@ -96,6 +96,14 @@ class Spools:
         """What could not be read of them."""
         return sum(spool.damaged_bytes for spool in (*self._adopted, self._own))
 
+    def limit(self, most_bytes: int) -> None:
+        """Spool no more than so many bytes from now on."""
+        self._own.most_bytes = self._most_bytes = most_bytes
+
+    def schedules(self, idempotency_key: str) -> bool:
+        """Whether an event for later waits here under this key. Raises Unavailable."""
+        return any(spool.schedules(idempotency_key) for spool in (*self._adopted, self._own) if not spool.is_empty)
+
     def look(self) -> None:
         """Take over spools that nobody owns."""
         for spool in orphans(self._root, most_bytes=self._most_bytes):

@@ -1,5 +1,5 @@
-"""What has to be done now and then, by every worker, with no leader: beat, take back from the dead, trim, promote what
-is due, check the books.
+"""What has to be done now and then, by every worker, with no leader: beat, take back from the dead, mend lanes, trim,
+promote what is due, check the books.
 
 Each step is one script, safe to run anywhere at any time; so nobody watches the watcher. Each interval has jitter.
 """
@@ -104,6 +104,7 @@ class Upkeep:
                 continue
             try:
                 await self._sweep_group(subscription.group, subscription.options.poison_limit)
+                await self._mend(subscription.group)
             except MissingGroup:
                 continue  # its consumer declares it again
             await self._announcer.dead(subscription.group)
@@ -123,6 +124,10 @@ class Upkeep:
         if dead:
             _log.error("dead letters: their process died", group=group, count=dead)
 
+    async def _mend(self, group: str) -> None:
+        if moved := await self._history.mend(group):
+            _log.warning("deliveries waited for nobody; they go on", group=group, deliveries=moved)
+
     async def _trim(self) -> None:
         forgotten = TRIM_BATCH
         while forgotten > TRIM_BATCH / 2:  # whole nodes of the stream go, so it is seldom exactly as many as asked for
@@ -133,7 +138,7 @@ class Upkeep:
             _log.error("nothing is trimmed: a declared group has no place in the log")
 
     async def _audit(self) -> None:
-        found = await self._auditor.look(list(await self._shard.declared()))
+        found = await self._auditor.look(list(await self._shard.declared()), closes=True)
         for gap in found:
             if gap not in self._known:
                 _log.critical("gap", kind=gap.kind, group=gap.group, first=gap.first, last=gap.last, text=gap.text)

@@ -28,6 +28,7 @@ class Account:
     timeout  for one call of the adapter
     options  how its subscriptions are served
     dry_run  it says what it would do, and does nothing
+    paced    its calls are spaced by the service's budgets
     resend   it does again what nobody can say was done
     breaker  when its service is left alone
     fault    why it is not ready; None when it is
@@ -41,6 +42,7 @@ class Account:
     options: Options = field(default_factory=lambda: Options(concurrency=16, start="now"))
     dry_run: bool = False
     resend: bool = False
+    paced: bool = True
     breaker: Breaker = field(default_factory=Breaker)
     fault: str | None = "not started"
 
@@ -65,7 +67,7 @@ class Account:
     def act(self, what: What, delivery: Delivery, **origin: Any) -> Act:
         """One call in this account's manner. `origin`: event, route, attempt and dry_run, where it has them."""
         origin["dry_run"] = self.dry_run or origin.get("dry_run", False)
-        manner = {"breaker": self.breaker, "resend": self.resend, **origin}
+        manner = {"breaker": self.breaker, "resend": self.resend, "paced": self.paced, **origin}
         return Act(self.name, self.adapter, what, delivery, self.timeout, **manner)
 
 
@@ -77,6 +79,8 @@ def plan(
     Raises Rejected when a route makes something of the event that its integration can't take.
     """
     name, number = account.name, attempt.number
+    if getattr(event.data, "ours", False):
+        return []  # it tells of what one of our own artifacts caused: acting on that might never end
     if not routing.takes_over(name, event.topic):
         if not matches_any(account.own_topics, event.topic):
             return []

@@ -41,6 +41,7 @@ class Act:
 
     event     what it follows from, where that is an event; `route`: by which route
     dry_run   show what would be sent, and send nothing
+    paced     whether it counts against the budgets
     resend    send again what nobody can say was done, instead of parking it
     """
 
@@ -55,6 +56,7 @@ class Act:
     breaker: Breaker = field(default_factory=Breaker)
     dry_run: bool = False
     resend: bool = False
+    paced: bool = True
 
     @property
     def account(self) -> str:
@@ -86,9 +88,11 @@ class Act:
 
     def costs(self) -> list[Cost]:
         """What it takes of the account's budgets."""
+        if not self.paced:
+            return []
         places = self.adapter.places(self.what, self.delivery)
         costs: list[Cost] = []
-        for budget in self.adapter.manifest.budgets:
+        for budget in self.adapter.budgets(self.what, self.delivery):
             names = [budget.name] if budget.each == "account" else [f"{budget.name}:{place}" for place in places]
             costs += [Cost(name, budget.spacing, budget.burst) for name in names]
         return costs

@@ -33,7 +33,7 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 a Redis key and of a URL."""
 
 RESERVED_KEYS = frozenset(
-    {"enabled", "adapter", "topics", "start", "timeout", "dry_run", "when_unknown", "breaker_seconds"}
+    {"enabled", "adapter", "topics", "start", "timeout", "dry_run", "when_unknown", "paced", "breaker_seconds"}
 )
 """Keys of an `integrations.<name>` section that belong to the registry (`settings.IntegrationSettings`)."""
 

@@ -19,7 +19,7 @@ from eventbus import EventBus, EventBusError, TryLater
 from eventbus.failpoint import failpoint
 from eventbus.gate import How, Turn
 from eventbus.ledger import Entry, Ledger, Permission
-from integrations.base import DeliveryResult, Earlier, Outcome, Reconciles
+from integrations.base import DeliveryResult, Earlier, Follows, Outcome, Reconciles
 from integrations.errors import Disabled, NotReady, OutcomeUnknown, Rejected
 from integrations.exchange import Exchange, listening
 from registry.act import Act, Busy, KeyReused, Parked, Waiting, contained
@@ -146,7 +146,7 @@ class Dispatcher:
 
     async def _found_or_made(self, act: Act, entry: Entry, asked: float) -> DeliveryResult:
         if entry.permission is Permission.UNKNOWN:
-            if isinstance(act.adapter, Reconciles):
+            if act.adapter.manifest.effects == "searchable" and isinstance(act.adapter, Reconciles):
                 found = await contained(self._look_up(act.adapter, act))
                 if found is not None:
                     return replace(found, outcome=Outcome.DUPLICATE, detail="found at the service")
@@ -169,6 +169,7 @@ class Dispatcher:
 
     async def _note(self, act: Act, entry: Entry, result: DeliveryResult) -> None:
         if result.outcome in (Outcome.DELIVERED, Outcome.DUPLICATE):
+            await self._follow(act, result)
             await self._keep_thread(act, result)
             row = {"outcome": result.outcome.value, "reference": result.reference, "url": result.url}
             failpoint("effect.before_done")
@@ -186,6 +187,11 @@ class Dispatcher:
             if result.outcome is Outcome.RETRY:
                 raise NotReady(result.detail or "the adapter asked for another attempt", retry_after=result.retry_after)
             raise Rejected(result.detail or "the service refused")
+
+    async def _follow(self, act: Act, result: DeliveryResult) -> None:
+        if isinstance(act.adapter, Follows):
+            for event, at in await contained(act.adapter.follow(act.what, act.delivery, result)):
+                await self._bus.publish(event, at=at)
 
     # -- threads: what was made earlier for the same thing -----------------------------------------------------------
 

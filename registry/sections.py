@@ -206,6 +206,9 @@ class IntegrationSettings(_Section):
         default="park",
         description="After a cut-off call that the service can't be asked about: park it for a person, or resend",
     )
+    paced: bool = Field(
+        default=True, description="Space calls by the service's limits; false for a server of your own without them"
+    )
     breaker_seconds: Number = Field(
         default=30, gt=0, le=3600, description="Seconds that a service which keeps failing is left alone at first"
     )

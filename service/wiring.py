@@ -25,7 +25,7 @@ from registry.discovery import Adapter, discover
 from registry.judgement import describe
 from registry.metrics import Metrics
 from registry.registry import Registry
-from registry.settings import IntegrationSettings, Settings, default_settings, load
+from registry.settings import Events, IntegrationSettings, Settings, default_settings, load
 
 SPOOL_AFTER = {"memory": timedelta(seconds=1), "replica": timedelta(seconds=1), "aof": timedelta(seconds=2.3)}
 
@@ -46,6 +46,23 @@ def read_settings(path: Path | None) -> Settings:
     return default_settings(adapters) if path is None else load(path, adapters, os.environ)
 
 
+def keeping(events: Events, *, patient: bool) -> dict[str, Any]:
+    """The options of a bus that say how safely it keeps what is published.
+
+    Who is not `patient`, such as a sender of webhooks, does not wait long: what Redis does not take in this time is
+    spooled. A confirmation by its disk may take a second by itself (appendfsync everysec).
+    """
+    spools = events.spool is not None and not patient
+    return {
+        "durability": events.durability,
+        "replicas": events.replicas,
+        "accept_unsafe": events.accept_unsafe,
+        "spool": events.spool,
+        "spool_bytes": events.spool_bytes,
+        "publish_timeout": SPOOL_AFTER[events.durability] if spools else PUBLISH_TIMEOUT,
+    }
+
+
 @asynccontextmanager
 async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runtime]:
     """Open the bus and make the accounts. `serve`: this process is a worker and takes their events.
@@ -61,16 +78,8 @@ async def open_runtime(settings: Settings, *, serve: bool) -> AsyncIterator[Runt
         retention=timedelta(hours=settings.retention.hours),
         retention_events=settings.retention.events,
         ledger_keep=timedelta(days=settings.retention.ledger_days),
-        durability=settings.events.durability,
-        replicas=settings.events.replicas,
-        accept_unsafe=settings.events.accept_unsafe,
-        spool=settings.events.spool,
-        # A sender of webhooks does not wait long; what Redis does not take in this time is spooled. A confirmation by
-        # its disk may take a second by itself (appendfsync everysec).
-        publish_timeout=SPOOL_AFTER[settings.events.durability]
-        if settings.events.spool and not serve
-        else PUBLISH_TIMEOUT,
         observer=metrics,
+        **keeping(settings.events, patient=serve),
     ) as bus:
         if bus.spools is not None:
             metrics.watch_spool(bus.spools)
@@ -120,6 +129,7 @@ def _account(name: str, section: IntegrationSettings, adapter: Adapter, settings
         topics=section.topics,
         timeout=timedelta(seconds=section.timeout),
         dry_run=section.dry_run,
+        paced=section.paced,
         resend=section.when_unknown == "resend",
         breaker=Breaker(first=timedelta(seconds=section.breaker_seconds)),
         options=Options(

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -25,6 +24,7 @@ from eventbus import EventBusError
 from registry.settings import Settings
 from service.http import serving
 from service.schedules import keep_schedules
+from service.stopping import stop_on_signals
 from service.wiring import Runtime, open_runtime
 
 BACKLOG_SECONDS = 5.0
@@ -38,7 +38,7 @@ async def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises what would keep a worker from ever working, such as Misconfigured."""
     async with open_runtime(settings, serve=True) as runtime, _answering(runtime):
         stop = asyncio.Event()
-        _on_signals((signal.SIGTERM, signal.SIGINT), stop)
+        stop_on_signals(stop)
         await _serve(runtime, stop)
     _log.info("stopped")
 
@@ -74,19 +74,6 @@ async def _start(runtime: Runtime) -> None:
     await runtime.registry.start()
     names = [account.name for account in runtime.registry]
     _log.info("working", integrations=names, bus=runtime.bus.address, pid=os.getpid())
-
-
-def _on_signals(signals: Iterable[signal.Signals], stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def told(number: signal.Signals) -> None:
-        if stop.is_set():
-            _log.warning("told twice: leaving at once", signal=number.name)
-            os._exit(128 + number)
-        stop.set()
-
-    for number in signals:
-        loop.add_signal_handler(number, told, number)
 
 
 async def _watch_backlog(runtime: Runtime) -> None:

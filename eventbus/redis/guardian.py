@@ -20,6 +20,9 @@ stays, or it already has holders.lock to itself; then the opener waits until the
                                      only its own child: a pid noted by another may by now be somebody else's.
     it is killed while it ends       the same
     no server can be started         the guardian gives up; its starter finds guardian.lock free and shows the log
+    the server did not end in order  its next start has the append-only file written anew (BGREWRITEAOF): a file that
+                                     ends in the middle of a script is cut there, and Redis 7.0.15 and 8.2.3 would apply
+                                     the first half of that script at the start after next
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ OLD_SOCKET = "redis.old"
 """What a starter renames the socket of a server without guardian to, so that no opener takes it for the new one."""
 SOCKET_ELSEWHERE = "socket"
 """Holds the path of the socket where DIR's own name is too long for one."""
+UNENDED = "server.unended"
+"""Is there while a server runs, and after one that did not end in order."""
 
 LOOK_SECONDS = 0.2
 FIRST_PAUSE_SECONDS = 0.1
@@ -90,6 +95,8 @@ class Guardian:
             *("--maxmemory-policy", "noeviction", "--daemonize", "no", "--loglevel", "warning"),
         ]
         self._holders = _open(home / HOLDERS_LOCK)
+        self._unended = home / UNENDED
+        self._to_rewrite = False
         self._told_to_end = False
         self._unheld = False
 
@@ -101,17 +108,21 @@ class Guardian:
         """Run until nobody holds the directory or a signal says to end; False where no server can be started."""
         pause = FIRST_PAUSE_SECONDS
         proven = False
+        chances = 2 if self._unended.exists() else 1  # a cut file may be refused once, and is repaired by that
         while (child := self._start()) is not None:
             began = time.monotonic()
             while (ended := _how_it_ended(child)) is None:
                 if self._is_done():
-                    _end(child)
+                    self._note_end(_end(child))
                     self._clear_away()
                     return True
+                self._rewrite()
                 time.sleep(LOOK_SECONDS)
+            self._note_end(ended)
             lived = time.monotonic() - began >= PROOF_SECONDS
             proven = proven or lived
-            if ended > 0 and not proven:
+            chances -= 1
+            if ended > 0 and not proven and chances <= 0:
                 log(f"redis-server {child} ended at once with exit status {ended}; it is not started again")
                 return False
             pause = FIRST_PAUSE_SECONDS if lived else min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -134,7 +145,18 @@ class Guardian:
                 ask(self._old_socket, b"SHUTDOWN")
                 time.sleep(0.01)
             self._old_socket.unlink(missing_ok=True)
+            self._to_rewrite = self._unended.exists()
+            self._unended.touch()
             return _spawn(self._command, lock)
+
+    def _rewrite(self) -> None:
+        """Have the append-only file written anew after an end without order, as soon as the server has loaded it."""
+        if self._to_rewrite and ask(self._socket, b"BGREWRITEAOF").startswith((b"+", b"-ERR")):
+            self._to_rewrite = False
+
+    def _note_end(self, how: int) -> None:
+        if how == 0:
+            self._unended.unlink(missing_ok=True)
 
     def _clear_away(self) -> None:
         """Take a socket that lies elsewhere away with its directory. Holders still know the path: then it stays."""
@@ -186,17 +208,18 @@ def _how_it_ended(child: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if pid else None
 
 
-def _end(child: int) -> None:
-    """SIGTERM, which makes Redis write and sync its file; SIGKILL if that takes too long."""
+def _end(child: int) -> int:
+    """SIGTERM, which makes Redis write and sync its file; SIGKILL if that takes too long. How it ended."""
     os.kill(child, signal.SIGTERM)
     patience = time.monotonic() + END_SECONDS
-    while _how_it_ended(child) is None:
+    while (ended := _how_it_ended(child)) is None:
         if time.monotonic() > patience:
             log(f"redis-server {child} did not end within {END_SECONDS:.0f} s of SIGTERM; killing it")
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return
+            return -signal.SIGKILL
         time.sleep(0.01)
+    return ended
 
 
 def log(line: str) -> None:

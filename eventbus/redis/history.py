@@ -49,19 +49,25 @@ class DeadEntry(NamedTuple):
 class GroupBooks(NamedTuple):
     """The books of one group: events given to it since its start, and what became of them.
 
-    `given` is the number of the last event given to it; it lies between `given` and `given_most` where somebody deleted
-    that event.
+    `given` is the number of the last event given to it. `holes` are numbers that it need not account for: their events
+    were deleted before it began, or their loss was accepted. From the number `past` on it has come by all of them.
     """
 
     name: str
     has_place: bool
     start: int
+    holes: int
+    past: int
     done: int
     dead: int
     skipped: int
     pending: int
     given: int
-    given_most: int
+
+    @property
+    def missing(self) -> int:
+        """Numbers given to it that it does not account for; below 0 what it accounts for twice."""
+        return self.given - self.start - self.done - self.dead - self.skipped - self.pending
 
 
 class Books(NamedTuple):
@@ -74,6 +80,21 @@ class Books(NamedTuple):
     last: int
     undeclared: list[str]
     groups: list[GroupBooks]
+
+
+class Lanes(NamedTuple):
+    """What is not whole of a group's deliveries: all 0 unless Redis applied half of a script, or somebody's hand.
+
+    alone  deliveries that wait in a lane behind nobody
+    tails  lanes whose last delivery is not pending: the next event of their key would wait for it
+    ready  deliveries that are ready and not listed, or the other way round
+    due    retries without a time, or times without a retry
+    """
+
+    alone: int
+    tails: int
+    ready: int
+    due: int
 
 
 class Page(NamedTuple):
@@ -109,11 +130,22 @@ class History:
         found = [GroupBooks(row[0].decode(), row[1] == 1, *row[2:]) for row in rows]
         return Books(sequence, trimmed, length, first, last, [name.decode() for name in undeclared], found)
 
+    async def close(self, group: GroupBooks) -> None:
+        """The group is past its holes: from now on every number counts. See `eventbus.audit.passed`."""
+        args: list[Arg] = [group.start, group.holes, group.missing]
+        await self._connection.run("close", [self._keys.counts(group.name)], args)
+
     async def accept(self, kind: str, group: str | None, count: int) -> None:
         """Correct the counter behind a gap. The sums don't move while work goes on, so this needs no script."""
         if kind in ("deleted", "foreign"):
             by = count if kind == "deleted" else -count
             await self._connection.do("INCRBY", self._keys.trimmed, by)
+        if kind == "deleted":  # groups that have not come so far will not miss them there either
+            last = await self._connection.do("GET", self._keys.sequence) or 0
+            for name in await self._connection.do("HKEYS", self._keys.groups):
+                counts = self._keys.counts(name.decode())
+                await self._connection.do("HSET", counts, "past", last)
+                await self._connection.do("HINCRBY", counts, "holes", count)
         elif group is not None and kind in ("unhandled", "uncounted"):
             by = count if kind == "unhandled" else -count
             await self._connection.do("HINCRBY", self._keys.counts(group), "start", by)
@@ -132,8 +164,19 @@ class History:
     async def retire(self, group: str, shown: int) -> tuple[bool | None, int]:
         """Forget a group whose backlog is at most `shown`: (True, backlog); (False, backlog) when it has more;
         (None, 0) when there is no such group."""
-        done, backlog = await self._connection.run("retire", self._keys.group(group), [self._keys.bell, group, shown])
+        keys = [*self._keys.group(group), self._keys.retired]
+        done, backlog = await self._connection.run("retire", keys, [self._keys.bell, group, shown])
         return (None if done < 0 else done == 1), backlog
+
+    # -- lanes -----------------------------------------------------------------------------------------------------
+
+    async def mend(self, group: str) -> int:
+        """Let go on what waits for nobody: how many. Safe at any time, beside any work. See mend.lua."""
+        return int(await self._connection.run("mend", self._keys.group(group), [self._keys.bell, group]))
+
+    async def lanes(self, group: str) -> Lanes:
+        """Whether the lanes of a group are whole, in one step."""
+        return Lanes(*await self._connection.run("lanes", self._keys.group(group), [self._keys.bell, group]))
 
     async def now(self) -> tuple[str, int]:
         """The last id of the log ('0-0' when it is empty) and the server's time in milliseconds."""
@@ -148,7 +191,8 @@ class History:
         rows = await self._connection.do("ZRANGE", self._keys.later, 0, most - 1, "WITHSCORES")
         pairs = [tuple(row) if isinstance(row, list | tuple) else row for row in rows]
         flat = pairs if pairs and isinstance(pairs[0], tuple) else list(zip(rows[::2], rows[1::2], strict=True))
-        letters = await self._connection.do("HMGET", self._keys.letters, *[once for once, _ in flat]) if flat else []
+        names = [place.partition(b" ")[2] for place, _ in flat]
+        letters = await self._connection.do("HMGET", self._keys.letters, *names) if flat else []
         found = []
         for (_, due), letter in zip(flat, letters, strict=True):
             if letter is not None:  # else it was appended a moment ago
@@ -187,7 +231,14 @@ class History:
 
     async def drop(self, group: str, dead_id: str) -> bool:
         """Delete a dead letter for good; False when it is not there."""
-        return bool(await self._connection.do("XDEL", self._keys.dead(group), dead_id))
+        dropped = bool(await self._connection.do("XDEL", self._keys.dead(group), dead_id))
+        if dropped and not await self._connection.do("XLEN", self._keys.dead(group)):
+            await self._connection.do("HDEL", self._keys.retired, group)
+        return dropped
+
+    async def retired(self) -> list[str]:
+        """Groups that had dead letters when they were retired, and may have been declared again since."""
+        return sorted(name.decode() for name in await self._connection.do("HKEYS", self._keys.retired))
 
     async def untold(self, group: str) -> list[DeadEntry]:
         """The oldest dead letters that were not announced yet."""

@@ -5,6 +5,7 @@ keys) is hashed: no name can be injected. Each key has an owner and a lifetime:
 
     {ns:log:shard}:log, :sequence, :groups    the shard; as long as the bus lives
     {...}:trimmed                             a counter: events that trim.lua forgot
+    {...}:retired                             retired groups with dead letters; until these are dropped
     {...}:later, :letters                     scheduled events; until they are due
     {...}:alive                               the sweep; consumers leave it when they end
     {...}:fence                               a counter
@@ -51,6 +52,7 @@ class ShardKeys:
         self.trimmed = f"{self.tag}:trimmed"
         self.later = f"{self.tag}:later"
         self.letters = f"{self.tag}:letters"
+        self.retired = f"{self.tag}:retired"
         self.bell = f"{self.tag}:bell"  # a channel: somebody may have work
         self._groups: dict[str, tuple[str, ...]] = {}
 

@@ -21,6 +21,8 @@ _OF_GROUPS = (
     "bury",
     "sweep",
     "recover",
+    "mend",
+    "lanes",
     "backlog",
     "redrive",
     "replay",

@@ -10,6 +10,7 @@ from typing import Any
 
 from eventbus.errors import Misconfigured
 from eventbus.redis.connection import Connection
+from eventbus.redis.history import History, Lanes
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.server import told
 from eventbus.redis.shard import Backlog, Shard
@@ -32,6 +33,7 @@ class Group:
     """A group. `is_declared`: the bus knows it; `has_place`: the log knows it. Whole groups are both.
 
     backlog  how it stands; None without a place, or where this user may not ask
+    lanes    what is not whole of its deliveries; None as above
     """
 
     name: str
@@ -39,6 +41,7 @@ class Group:
     has_place: bool
     backlog: Backlog | None
     readers: tuple[Reader, ...]
+    lanes: Lanes | None = None
 
     @property
     def is_served(self) -> bool:
@@ -97,14 +100,12 @@ async def _group(connection: Connection, keys: ShardKeys, name: str, is_declared
     consumers = await told(connection, "XINFO CONSUMERS", keys.log, name) or []
     named = [(one["name"].decode(errors="replace"), int(one["pending"])) for one in consumers]
     readers = tuple(Reader(who, who in alive, holds) for who, holds in named if not who.startswith("~"))
-    return Group(name, is_declared, True, await _backlog(connection, keys, name), readers)
-
-
-async def _backlog(connection: Connection, keys: ShardKeys, name: str) -> Backlog | None:
     try:
-        return await Shard(connection, keys).backlog(name)
+        backlog = await Shard(connection, keys).backlog(name)
+        lanes = await History(connection, keys).lanes(name) if is_declared else None
     except Misconfigured:  # this user may not run scripts
-        return None
+        backlog = lanes = None
+    return Group(name, is_declared, True, backlog, readers, lanes)
 
 
 async def _foreign(connection: Connection, keys: ShardKeys) -> tuple[int | None, int | None, str | None]:

@@ -1,5 +1,12 @@
 """The standard topics, one module a domain. Importing this package puts them all into the catalogue."""
 
+from eventbus.topics.approval import (
+    ApprovalDue,
+    ApprovalExpired,
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalVoted,
+)
 from eventbus.topics.delivery import DeliveryDeadLettered, DeliveryGapFound
 from eventbus.topics.github import GitHubWebhook
 from eventbus.topics.integration import IntegrationDegraded, IntegrationDisabled, IntegrationRecovered, WebhookReceived
@@ -10,6 +17,11 @@ from eventbus.topics.task import TaskCompleted, TaskCreated, TaskFailed, TaskSta
 from eventbus.topics.vm import VmCreated, VmFailed, VmStarted, VmStopped
 
 __all__ = [
+    "ApprovalDue",
+    "ApprovalExpired",
+    "ApprovalGranted",
+    "ApprovalRejected",
+    "ApprovalVoted",
     "DeliveryDeadLettered",
     "DeliveryGapFound",
     "GitHubWebhook",

@@ -23,6 +23,7 @@ class GitHubWebhook(Payload, topic="github.>"):
     url: str | None = Field(default=None, description="Its page")
     title: str | None = Field(default=None, description="Its title")
     ref: str | None = Field(default=None, description="The branch or tag of a push")
+    ours: bool = Field(default=False, description="We caused it ourselves; then causation_id names the event, if known")
     body: dict[str, JsonValue] | None = Field(default=None, description="The whole webhook, where it is small enough")
     body_key: str | None = Field(default=None, description="Where a larger webhook is kept for a week")
 

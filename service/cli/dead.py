@@ -59,7 +59,7 @@ def change_options(command: F) -> F:
 def dead() -> None:
     """Dead letters: list them, send them again, drop them.
 
-    A retired group is looked at only when --group names it.
+    Those of a retired group are marked. They can be dropped, or sent again once the group is declared again.
     """
 
 
@@ -158,7 +158,7 @@ def redrive(
         fail("--data is for one dead letter: name its ID", USAGE)
     payload = None if data is None else _payload(data)
     address = bus_address(path, url)
-    chosen = run(_chosen(address, ids, filters, payload))
+    chosen = run(_chosen(address, ids, filters, payload, sends=True))
     if dry_run:
         _would_be("redriven", chosen, as_json=as_json)
         return
@@ -222,12 +222,23 @@ def _check_selection(ids: tuple[str, ...], filters: dict[str, Any], *, everythin
 
 
 async def _chosen(
-    address: str, ids: tuple[str, ...], filters: dict[str, Any], payload: dict[str, Any] | None = None
+    address: str,
+    ids: tuple[str, ...],
+    filters: dict[str, Any],
+    payload: dict[str, Any] | None = None,
+    *,
+    sends: bool = False,
 ) -> list[str]:
-    """The ids that are meant, each of which is there. A payload is tried on the letters it is for."""
+    """The ids that are meant, each of which is there. A payload is tried on the letters it is for.
+
+    `sends`: retired groups are meant only where they are named, as nobody would take what is sent to them.
+    """
     async with EventBus.open(address) as bus:
         if not ids:
-            return [letter.id async for letter in bus.dead.find(**filters)] or nothing("no dead letter fits")
+            found = [letter async for letter in bus.dead.find(**filters)]
+            if sends and not filters["groups"]:
+                found = _without_retired(found)
+            return [letter.id for letter in found] or nothing("no dead letter fits")
         for letter_id in ids:
             letter = await bus.dead.get(letter_id)
             if letter is None:
@@ -235,6 +246,15 @@ async def _chosen(
             if payload is not None:
                 edited(letter, payload)
     return list(dict.fromkeys(ids))
+
+
+def _without_retired(found: list[DeadLetter]) -> list[DeadLetter]:
+    """Those that somebody would take; what is left out is said."""
+    left_out = [letter.id for letter in found if letter.retired]
+    if left_out:
+        why = "of retired groups: start a worker that serves them, or drop them"
+        click.echo(f"left out: {_in_groups(left_out)} {why}", err=True)
+    return [letter for letter in found if not letter.retired]
 
 
 def _payload(text: str) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,24 @@ import click
 
 from eventbus import Event, EventBus, Payload, catalog
 from eventbus.codec import to_cloudevent
+from eventbus.spooling import SYNC_SECONDS
 from service.cli import output
-from service.cli.shell import FAILED, USAGE, bus_address, fail, json_option, load_foreign_topics, run, settings_options
+from service.cli.shell import (
+    FAILED,
+    USAGE,
+    bus_address,
+    bus_events,
+    fail,
+    json_option,
+    load_foreign_topics,
+    run,
+    settings_options,
+)
 from service.cli.times import SPAN, TIME
+from service.wiring import keeping
 
 CELL = 60
+POLL_SECONDS = 0.02
 
 
 @click.command(
@@ -50,18 +65,25 @@ def publish(
     path: Path | None,
     url: str | None,
 ) -> None:
-    """Publish one event. Its data is JSON, or - to read it from standard input."""
+    """Publish one event. Its data is JSON, or - to read it from standard input.
+
+    As safe as the file says: events.durability and events.spool hold. The last word says what has confirmed it: memory,
+    aof, replica, or spool (this machine's disk: Redis gets it from there). Exit code 0 when one of them has; 1 when it
+    is refused or there is no room, 5 when nothing has confirmed it.
+    """
     if at is not None and delay is not None:
         fail("give --at or --delay, not both", USAGE)
-    address = bus_address(path, url)
+    events = bus_events(path, url)
     body = _read_object(data)
     given = {"key": key, "idempotency_key": idempotency_key, "source": source, "subject": subject}
     envelope = {name: value for name, value in given.items() if value is not None}
     event = _made(topic, body, envelope)
 
     async def work() -> None:
-        async with EventBus.open(address) as bus:
+        options = keeping(events, patient=False)
+        async with EventBus.open(events.url.get_secret_value(), **options) as bus:
             receipt = await bus.publish(event, at=at, delay=delay)
+            waits = receipt.status == "spooled" and not await _is_sent(bus)
         if as_json:
             output.as_json(
                 {
@@ -70,13 +92,27 @@ def publish(
                     "status": receipt.status,
                     "sequence": receipt.sequence,
                     "entry_id": receipt.entry_id,
+                    "durability": receipt.durability,
                 }
             )
         else:
             place = f"  number {receipt.sequence}" if receipt.sequence else ""
-            click.echo(f"{receipt.status}  {receipt.topic}  {receipt.event_id}{place}")
+            click.echo(f"{receipt.status}  {receipt.topic}  {receipt.event_id}{place}  {receipt.durability}")
+        if waits:
+            where = f"it waits in {events.spool}; the next program that uses this directory sends it"
+            click.echo(f"Redis did not take it: {where}", err=True)
 
     run(work())
+
+
+async def _is_sent(bus: EventBus) -> bool:
+    """Give what is spooled a moment to get to a Redis that answers: this process may be the only one to send it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SYNC_SECONDS):
+            while bus.spools is not None and bus.spools.count:  # noqa: ASYNC110  it is the disk's state
+                await asyncio.sleep(POLL_SECONDS)
+            return True
+    return False
 
 
 def _read_object(text: str) -> dict[str, Any]:

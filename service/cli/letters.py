@@ -71,7 +71,8 @@ def show_letters(found: Found) -> None:
     if sys.stdout.isatty():
         rows = [[letter.id, age(letter.time), letter.reason, letter.event_id] for letter in letters]
         said = [
-            f"{letter.topic or 'no event'}, {number(letter.attempts, 'attempt')}: {_line(letter.error)}"
+            f"{letter.topic or 'no event'}{_retired(letter)}, {number(letter.attempts, 'attempt')}: "
+            f"{_line(letter.error)}"
             for letter in letters
         ]
         two_lines(["id", "age", "reason", "event"], rows, said)
@@ -86,7 +87,13 @@ def show_letters(found: Found) -> None:
 
 
 def _row(letter: DeadLetter) -> list[str]:
-    facts = [letter.group, letter.topic or "-", letter.event_id, str(letter.attempts), letter.reason]
+    facts = [
+        f"{letter.group}{_retired(letter)}",
+        letter.topic or "-",
+        letter.event_id,
+        str(letter.attempts),
+        letter.reason,
+    ]
     return [letter.id, age(letter.time), *facts, cut(_line(letter.error), CUT)]
 
 
@@ -115,7 +122,7 @@ def show_letter(letter: DeadLetter) -> None:
         "given up": f"{moment(letter.time)} ({age(letter.time)} ago)",
         "reason": f"{letter.reason}, {number(letter.attempts, 'attempt')}",
         "error": letter.error,
-        "group": letter.group,
+        "group": f"{letter.group}{_retired(letter)}",
         "topic": letter.topic,
         "key": letter.key,
         "event": letter.event_id,
@@ -171,7 +178,7 @@ def document(found: Found) -> dict[str, Any]:
 
 def described(letter: DeadLetter, *, whole: bool = False) -> dict[str, Any]:
     """A letter; `whole`: with its event as CloudEvents 1.0, or why that can't be read and what is stored."""
-    names = ("id", "group", "event_id", "topic", "key", "reason", "error", "attempts")
+    names = ("id", "group", "event_id", "topic", "key", "reason", "error", "attempts", "retired")
     found: dict[str, Any] = {name: getattr(letter, name) for name in names} | {"time": letter.time.isoformat()}
     if not whole:
         return found
@@ -179,6 +186,10 @@ def described(letter: DeadLetter, *, whole: bool = False) -> dict[str, Any]:
         return found | {"event": to_cloudevent(letter.event), "unreadable": None}
     except EventBusError as error:
         return found | {"event": None, "unreadable": str(error), "wire": letter.wire.decode(errors="replace")}
+
+
+def _retired(letter: DeadLetter) -> str:
+    return " (retired)" if letter.retired else ""
 
 
 def _line(text: str) -> str:

@@ -76,7 +76,7 @@ def load_settings(path: Path | None, url: str | None, *, log_level: str | None =
     except ConfigError as error:
         fail(str(error), USAGE)
     if url is not None:
-        settings = settings.model_copy(update={"events": _events(url)})
+        settings = settings.model_copy(update={"events": _elsewhere(settings.events, url)})
     logs.configure(log_level or settings.log.level, settings.log.format)
     return settings
 
@@ -86,12 +86,17 @@ def bus_address(path: Path | None, url: str | None) -> str:
 
     Ours are imported only to check a file: what they stand on takes a second to load.
     """
-    if url is None and path is not None:
-        return load_settings(path, None, log_level="error").events.url.get_secret_value()
+    return bus_events(path if url is None else None, url).url.get_secret_value()
+
+
+def bus_events(path: Path | None, url: str | None) -> Events:
+    """Where the bus is and how safely it keeps what is published."""
+    if path is not None:
+        return load_settings(path, url, log_level="error").events
     events = Events() if url is None else _events(url)
     logs.configure("error", "auto")
     load_foreign_topics()
-    return events.url.get_secret_value()
+    return events
 
 
 def load_foreign_topics() -> None:
@@ -105,6 +110,14 @@ def _events(url: str) -> Events:
         return Events(url=SecretStr(url))
     except ValidationError as error:
         fail(f"--url (or EVENTBUS_URL) {describe_fault(error.errors()[0], url)}", USAGE)
+
+
+def _elsewhere(events: Events, url: str) -> Events:
+    """At another address: as safe, but the spool and what was accepted of a server are of the file's address alone."""
+    there = _events(url)
+    if there.url == events.url:
+        return events
+    return there.model_copy(update={"durability": events.durability, "replicas": events.replicas})
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

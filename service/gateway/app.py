@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from datetime import timedelta
 
 import structlog
@@ -23,6 +22,7 @@ from service.gateway.edge import Edge
 from service.gateway.health import HealthRoutes
 from service.gateway.webhooks import Webhooks
 from service.http import serving
+from service.stopping import stop_on_signals
 from service.wiring import Runtime, open_runtime
 
 _log = structlog.get_logger("service.gateway")
@@ -70,8 +70,7 @@ async def _index(request: Request) -> Response:
 async def run_gateway(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. While Redis is away requests are spooled, or get 503 where there is no spool."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     grace = timedelta(seconds=settings.gateway.grace_seconds)
     async with open_runtime(settings, serve=False) as runtime:
         await runtime.registry.start()

@@ -142,6 +142,11 @@ class Bench:
         for entry_id in await self.do("ZRANGE", due, 0, -1):
             await self.do("ZADD", due, 1, entry_id)
 
+    async def scheduled_now(self) -> None:
+        """The time of every scheduled event has come."""
+        for place in await self.do("ZRANGE", self.keys.later, 0, -1):
+            await self.do("ZADD", self.keys.later, 1, place)
+
     # -- what Redis holds ----------------------------------------------------------------------------------------------
 
     async def dead(self, group: str = "g") -> list[DeadEntry]:

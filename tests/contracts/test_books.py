@@ -13,6 +13,7 @@ from datetime import timedelta
 import pytest
 
 from eventbus.audit import Gap
+from eventbus.auditor import Auditor, Seen
 from eventbus.redis.shard import Taken
 from tests.contracts.bench import DAY, NODE, Bench, letter
 
@@ -237,6 +238,54 @@ async def test_deleted_events_are_missed(bench: Bench, numbers: tuple[int, int],
     expected = {("unhandled", group, count) for group, count in lost.items() if count}
     assert kinds(await bench.gaps()) == {("deleted", None, 2), *expected}, "and by whom, once they came that far"
     await accept_all(bench)
+
+
+@pytest.mark.parametrize("numbers", [(14, 15), (20,), (13,), (12, 13, 20)])
+async def test_deleted_events_that_are_accepted_before_they_were_read_do_not_show_later(
+    bench: Bench, numbers: tuple[int, ...]
+) -> None:
+    for one in await life(bench):
+        await bench.settle("a", one)
+    for number in numbers:
+        await bench.do("XDEL", bench.keys.log, await place(bench, number))
+    for gap in await bench.gaps():
+        await bench.history.accept(gap.kind, gap.group, gap.count)
+    while (await bench.backlog()).unread:
+        assert await bench.gaps() == []
+        await bench.settle("a", *await bench.taken("a", 1))
+    await bench.drain(group="idle")
+    assert await bench.gaps() == []
+    await bench.publish(None)
+    for _ in range(2):
+        assert await Auditor(bench.history, Seen).look(["g", "idle", "done"], closes=True) == []
+    await bench.do("XACK", bench.keys.log, "g", (await bench.one()).entry_id)
+    assert kinds(await bench.gaps()) == {("unhandled", "g", 1)}, "from then on none is overlooked"
+    await accept_all(bench)
+
+
+@pytest.mark.parametrize("behind", ["0", "3", "$"])
+async def test_a_new_group_does_not_miss_what_was_deleted_before_it_began(bench: Bench, behind: str) -> None:
+    """Wherever it begins, and however far it has come."""
+    await life(bench)
+    for number in (5, 6, 12, 20):
+        await bench.do("XDEL", bench.keys.log, await place(bench, number))
+    start = await place(bench, 3) if behind == "3" else behind
+    await bench.declare(group="new", behind=start)
+    while (await bench.backlog("new")).unread:
+        assert not [gap for gap in await bench.gaps() if gap.group == "new"]
+        await bench.settle("a", *await bench.taken("a", 1, group="new"), group="new")
+    await bench.publish(None, None)
+    await bench.drain(group="new")
+    assert not [gap for gap in await bench.gaps() if gap.group == "new"]
+
+
+async def test_a_new_group_misses_what_is_deleted_after_it_began(bench: Bench) -> None:
+    await life(bench)
+    await bench.do("XDEL", bench.keys.log, await place(bench, 5))
+    await bench.declare(group="new")
+    await bench.do("XDEL", bench.keys.log, await place(bench, 15))
+    await bench.drain(group="new")
+    assert ("unhandled", "new", 1) in kinds(await bench.gaps())
 
 
 async def test_a_deleted_event_that_was_in_hand_is_finished_all_the_same(bench: Bench) -> None:

@@ -472,8 +472,7 @@ class Machine(RuleBasedStateMachine):
                     group.later.discard(one)
         for name in self.scheduled:
             if jumps or self.draw(st.booleans()):
-                self.do("ZADD", self.keys.later, 1, self.keys.once(name))
-                self.scheduled[name] = True
+                self.comes(name)
 
     def clock_jumps_back(self) -> None:
         """What waits waits for longer, and so do the leases."""
@@ -485,6 +484,12 @@ class Machine(RuleBasedStateMachine):
         for worker in self.workers.values():
             if not worker.frozen:
                 self.do("ZADD", self.keys.alive, now + 2 * HOUR_MS, worker.name)
+
+    def comes(self, name: str) -> None:
+        """A scheduled event is due."""
+        waiting = {place.partition(b" ")[2].decode(): place for place in self.do("ZRANGE", self.keys.later, 0, -1)}
+        self.do("ZADD", self.keys.later, 1, waiting[self.keys.once(name)])
+        self.scheduled[name] = True
 
     # -- history -------------------------------------------------------------------------------------------------------
 
@@ -564,6 +569,9 @@ class Machine(RuleBasedStateMachine):
     # -- what must be so -----------------------------------------------------------------------------------------------
 
     async def look(self) -> tuple[dict[str, State], Books]:
+        for name in self.groups:
+            assert await self.history.lanes(name) == (0, 0, 0, 0), "there is nothing to mend in what the scripts did"
+            assert await self.history.mend(name) == 0
         return {name: await self.read(name) for name in self.groups}, await self.history.books(list(self.groups))
 
     async def read(self, group: str) -> State:
@@ -651,8 +659,7 @@ class Machine(RuleBasedStateMachine):
             self.silence(worker.name)
         self.workers.clear()
         for name in self.scheduled:
-            self.do("ZADD", self.keys.later, 1, self.keys.once(name))
-            self.scheduled[name] = True
+            self.comes(name)
         self.promote()
         for group in list(self.groups.values()):
             self.everything_is_where_it_must_be()

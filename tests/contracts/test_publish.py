@@ -182,6 +182,18 @@ async def test_a_promoted_event_is_like_one_that_was_published_then(bench: Bench
     assert await bench.do("EXISTS", bench.keys.later, bench.keys.letters) == 0
 
 
+async def test_events_that_are_due_at_the_same_time_come_in_the_order_of_publishing(bench: Bench) -> None:
+    due = await bench.now() - 1
+    names = [f"{(n * 7) % 20:02}" for n in range(20)]
+    for name in names:
+        await bench.shard.schedule(letter(name, due_ms=due))
+    await bench.history.unschedule(f"once-{names[3]}")
+    await bench.shard.schedule(letter(names[3], due_ms=due))
+    assert await bench.shard.promote(7) == (7, 0)
+    assert await bench.shard.promote() == (13, None)
+    assert await bench.log() == [name for name in names if name != names[3]] + [names[3]]
+
+
 async def test_the_same_key_is_one_event_before_and_after_it_is_promoted(bench: Bench) -> None:
     one, other = letter("x", once="k", content="c"), letter("y", once="k", content="d")
     again = letter("z", once="k", content="c")
@@ -195,7 +207,7 @@ async def test_the_same_key_is_one_event_before_and_after_it_is_promoted(bench: 
     ]
     assert await bench.do("ZCARD", bench.keys.later) == await bench.do("HLEN", bench.keys.letters) == 1
 
-    await bench.do("ZADD", bench.keys.later, 1, bench.keys.once("k"))
+    await bench.scheduled_now()
     await bench.shard.promote()
     (entry,) = await bench.history.between()
     assert await bench.shard.publish([again, other]) == [
@@ -218,7 +230,7 @@ async def test_a_scheduled_key_is_remembered_until_its_window_after_it_is_due(be
     await bench.schedule(letter("x", once="k"))
     kept = await bench.do("PTTL", bench.keys.once("k"))
     assert kept == -1 or HOUR_MS + REMEMBER_MS - 10_000 < kept <= HOUR_MS + REMEMBER_MS
-    await bench.do("ZADD", bench.keys.later, 1, bench.keys.once("k"))
+    await bench.scheduled_now()
     await bench.shard.promote()
     assert REMEMBER_MS - 10_000 < await bench.do("PTTL", bench.keys.once("k")) <= REMEMBER_MS
 

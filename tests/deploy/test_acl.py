@@ -34,13 +34,15 @@ LOG = KEYS.log
 
 RUNS = {
     "publisher": {"publish", "schedule", "unschedule"},
-    "gateway": {"publish", "schedule", "unschedule", "intend", "conclude", "backlog"},
+    "gateway": {"publish", "schedule", "unschedule", "intend", "conclude", "backlog", "gate", "passed"},
     "worker": {
         *("publish", "schedule", "declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog", "beat"),
         *("unschedule", "promote", "trim", "check", "intend", "ours", "conclude"),
+        *("gate", "passed", "note", "mend", "close"),
     },
-    "dashboard": {"backlog", "check"},
-    "admin": {"publish", "unschedule", "declare", "backlog", "check", "trim", "redrive", "replay", "retire"},
+    "dashboard": {"backlog", "check", "lanes", "stand"},
+    "admin": {"publish", "unschedule", "declare", "backlog", "check", "trim", "redrive", "replay", "retire"}
+    | {"lanes", "stand", "overrule", "note"},
 }
 """Which user runs which script. A new script belongs to somebody."""
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from eventbus.audit import Gap, gaps
+from eventbus.audit import Gap, gaps, passed
 from eventbus.redis.history import Books, GroupBooks
 
 # 5 trimmed, 15 in the log, 20 numbered.
 WHOLE = Books(sequence=20, trimmed=5, length=15, first=6, last=20, undeclared=[], groups=[])
 # Started behind number 2 and was given all up to 12.
-GROUP = GroupBooks("g", True, start=2, done=4, dead=1, skipped=2, pending=3, given=12, given_most=12)
+GROUP = GroupBooks("g", True, start=2, holes=0, past=0, done=4, dead=1, skipped=2, pending=3, given=12)
 
 
 def with_group(**changes: Any) -> Books:
@@ -64,6 +64,31 @@ def test_every_way_a_delivery_may_stand_is_counted(counter: str) -> None:
     assert (less.kind, less.group, less.last, less.count) == ("unhandled", "g", 12, 1)
     assert (more.kind, more.group, more.last, more.count) == ("uncounted", "g", 12, 1)
     assert (less.first, more.first) == ((2, 4) if counter == "start" else (3, 3)), "the first after its start"
+
+
+@pytest.mark.parametrize(("passed", "found"), [(0, []), (2, []), (3, [Gap("unhandled", "g", 3, 12, 1)])])
+def test_what_was_deleted_before_a_group_began_is_not_missed_by_it(passed: int, found: list[Gap]) -> None:
+    assert gaps(with_group(holes=2, done=4 - passed)) == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_past"),
+    [
+        ({}, True),
+        ({"done": 2}, True),
+        ({"past": 13}, False),
+        ({"done": 1}, False),
+        ({"done": 5}, False),
+        ({"holes": 0}, False),
+        ({"has_place": False}, False),
+    ],
+    ids=["met none", "met both", "not that far", "too few", "too many", "none", "no place"],
+)
+def test_a_group_is_past_its_holes_when_it_has_come_that_far_and_misses_no_more(
+    changes: dict[str, Any], is_past: bool
+) -> None:
+    books = with_group(**{"holes": 2, "past": 12, **changes})
+    assert passed(books) == (books.groups if is_past else [])
 
 
 def test_a_group_without_a_place_is_named_and_its_sums_are_not_looked_at() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -144,11 +145,35 @@ async def test_what_can_not_be_read_is_found_all_the_same(bus: EventBus, admin: 
     assert len(await letters(bus)) == 3
 
 
-async def test_those_of_a_retired_group_are_found_when_it_is_named(bus: EventBus, handler: Handler) -> None:
+async def test_those_of_a_retired_group_are_found_and_marked_until_they_are_dropped(
+    bus: EventBus, handler: Handler
+) -> None:
     letter = await one_dead(bus, handler)
+    assert not letter.retired
     await bus.retire("builder", 0)
+    old = replace(letter, retired=True)
+    assert await letters(bus) == await letters(bus, groups=["builder"]) == [old]
+    assert await bus.dead.get(letter.id) == old
+    await bus.declare("builder", ("vm.*",))
+    assert await letters(bus) == [letter]
+    await bus.retire("builder", 10)
+    assert await bus.dead.drop(letter)
     assert await letters(bus) == []
-    assert await letters(bus, groups=["builder"]) == [letter]
+
+
+async def test_the_name_of_a_retired_group_goes_with_its_last_letter(
+    bus: EventBus, handler: Handler, admin: Connection, namespace: str
+) -> None:
+    first = await one_dead(bus, handler)
+    await bus.publish("vm.created", {"vm_id": "2"})
+    await bus.run_until_idle()
+    _, second = await letters(bus)
+    await bus.retire("builder", 0)
+    retired = ShardKeys(namespace).retired
+    assert await bus.dead.drop(first)
+    assert await admin.do("HKEYS", retired) == [b"builder"]
+    assert await bus.dead.drop(second)
+    assert await admin.do("EXISTS", retired) == 0
 
 
 @pytest.mark.parametrize("letter_id", ["", "g", "g/", "g/1", "g/1-x", "g/1-1/2", "g/99999999999999999999-0", "g/5-5"])
@@ -296,4 +321,4 @@ async def test_nothing_is_sent_to_a_group_that_is_not_there_to_get_it(bus: Event
     await bus.retire("builder", 0)
     with pytest.raises(UnknownGroup, match="group builder is retired: declare it"):
         await bus.dead.redrive(letter)
-    assert await letters(bus, groups=["builder"]) == [letter]
+    assert await letters(bus, groups=["builder"]) == [replace(letter, retired=True)]

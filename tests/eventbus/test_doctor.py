@@ -8,6 +8,7 @@ import pytest
 
 from eventbus.doctor import PATCHED, Finding, diagnose, size, span
 from eventbus.redis.address import parse
+from eventbus.redis.history import Lanes
 from eventbus.redis.server import Replica, Server
 from eventbus.redis.shard import Backlog
 from eventbus.redis.survey import Group, Reader, Survey
@@ -223,3 +224,25 @@ def test_bytes_are_shown_with_a_unit(count: int, text: str) -> None:
 )
 def test_spans_are_shown_in_one_unit(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("lanes", "what"),
+    [
+        (Lanes(2, 0, 0, 0), "2 wait in a lane behind nobody"),
+        (Lanes(0, 1, 0, 0), "1 are the tails of lanes and not pending"),
+        (Lanes(0, 0, 3, 0), "3 are ready and not listed, or listed and not ready"),
+        (Lanes(0, 0, 0, 4), "4 wait for a time that is not set, or have one and do not wait"),
+        (Lanes(2, 0, 0, 4), "nobody; 4 wait for a time"),
+    ],
+)
+def test_deliveries_that_hang_are_named_with_who_mends_them(lanes: Lanes, what: str) -> None:
+    (one,) = wrong(survey=grouped(replace(SERVED, lanes=lanes)))
+    assert (one.level, one.about) == ("warn", "groups")
+    assert what in one.what
+    assert "next sweep" in one.fix
+    assert "BGREWRITEAOF" in one.fix
+
+
+def test_lanes_that_are_whole_are_not_spoken_of() -> None:
+    assert wrong(survey=grouped(replace(SERVED, lanes=Lanes(0, 0, 0, 0)))) == []

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,3 +207,31 @@ async def test_full_is_said_at_once_to_all_who_publish_at_a_time(
 
     assert {type(end) for end in ends} == {Full}
     assert own_proxy.requests[SCRIPT] - before == 2
+
+
+async def test_a_scheduled_event_in_the_spool_is_not_cancelled_and_the_caller_is_told(
+    proxy: Proxy, namespace: str, tmp_path: Path
+) -> None:
+    async with EventBus.open(proxy.url, namespace=namespace, spool=tmp_path, publish_timeout=SOON) as bus:
+        proxy.freeze()
+        hour = timedelta(hours=1)
+        receipt = await bus.publish("custom.n", {"n": 1}, delay=hour, idempotency_key="k")
+        assert receipt.status == "spooled"
+        with pytest.raises(Unavailable, match=r"'k' waits on this machine's disk .*nothing was cancelled"):
+            await bus.cancel("k")
+        proxy.thaw()
+        await wait_until(lambda: bus.spools is not None and bus.spools.is_empty, "it is sent")
+        assert await bus.cancel("k")
+        assert await bus.scheduled() == []
+
+
+async def test_the_spool_takes_no_more_than_it_was_given(proxy: Proxy, namespace: str, tmp_path: Path) -> None:
+    options = {"namespace": namespace, "spool": tmp_path, "spool_bytes": 2000, "publish_timeout": SOON}
+    async with EventBus.open(proxy.url, **options) as bus:
+        proxy.freeze()
+        with pytest.raises(Unavailable, match="2,000 is the limit"):  # noqa: PT012  which one is refused does not matter
+            for n in range(10):
+                assert (await bus.publish(numbered(n))).status == "spooled"
+        assert bus.spools is not None
+        assert 0 < bus.spools.bytes <= 2000
+        proxy.thaw()

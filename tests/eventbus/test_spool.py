@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -211,6 +212,18 @@ def test_the_age_is_that_of_the_oldest(spool: Spool, monkeypatch: pytest.MonkeyP
     take(spool, 1)
     spool.read(1, 1)
     assert spool.oldest == timedelta(0)
+
+
+def test_an_event_for_later_is_found_wherever_it_waits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT_BYTES", 300)
+    with contextlib.closing(Spool.open(root)) as spool:
+        for n in range(6):
+            spool.append([letter(n)._replace(due_ms=n % 2)])
+        assert len(segments(spool)) > 1
+        take(spool, 2)
+        assert [n for n in range(7) if spool.schedules(f"key-{n}")] == [3, 5], "1 is sent; the even ones are for now"
+        drain(spool)
+        assert not spool.schedules("key-5")
 
 
 def test_segments_are_deleted_once_they_are_sent(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,3 +223,19 @@ async def test_numbers_that_are_given_out_again_are_a_roll_back_also_when_others
     assert (gap.kind, gap.first, gap.last, gap.count) == ("rolled back", 8, 10, 3)
     await bus.accept(gap)
     assert await bus.audit() == []
+
+
+async def test_a_lane_that_hangs_is_mended_by_a_running_worker(
+    bus: EventBus, admin: Admin, url: str, namespace: str
+) -> None:
+    """Half of a settle was applied: the first is acknowledged, and nobody told the second."""
+    await admin.shard.declare("g", ["custom.n"], behind="0")
+    for n in range(4):
+        await bus.publish("custom.n", {"n": n}, key="k")
+    batch = await admin.shard.take("g", "gone", 4, lease=LEASE, suspects=False, ordered=True)
+    (head,) = batch.taken
+    await admin.connection.do("XACK", admin.keys.log, "g", head.entry_id)
+    handled: list[int] = []
+    async with worker(url, namespace, handled):
+        await wait_until(lambda: len(handled) == 3, "the lane goes on")
+    assert handled == [1, 2, 3]

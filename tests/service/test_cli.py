@@ -6,6 +6,7 @@ terminals or a Redis are.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -20,7 +21,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from eventbus import Payload, SyncPublisher, catalog
+from eventbus import EventBus, Payload, SyncPublisher, catalog
+from eventbus.redis.embedded import EmbeddedRedis
+from eventbus.redis.guardian import ask
 from service.cli import main
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -76,14 +79,14 @@ def test_publishing_prints_what_redis_confirmed() -> None:
     done = eventbus("publish", "vm.created", '{"vm_id": "1"}', "--url", "memory://")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("stored  vm.created  ")
-    assert done.stdout.endswith("  number 1\n")
+    assert done.stdout.endswith("  number 1  memory\n")
 
 
 def test_as_json_it_is_a_receipt_and_a_repeat_is_a_duplicate() -> None:
     arguments = ["publish", "custom.backup_done", '{"size_gb": 12}', "--idempotency-key", "backup-1", "--json"]
     first, second = (eventbus(*arguments, "--url", "memory://cli-duplicate") for _ in range(2))
     receipt = json.loads(first.stdout)
-    assert sorted(receipt) == ["entry_id", "id", "sequence", "status", "topic"]
+    assert sorted(receipt) == ["durability", "entry_id", "id", "sequence", "status", "topic"]
     assert (receipt["topic"], receipt["status"], receipt["sequence"]) == ("custom.backup_done", "stored", 1)
     assert json.loads(second.stdout) == receipt | {"status": "duplicate"}
     assert (first.exit_code, second.exit_code) == (0, 0)
@@ -130,6 +133,50 @@ def test_an_idempotency_key_used_for_something_else_is_refused() -> None:
     done = eventbus("publish", "custom.a", '{"n": 2}', *common)
     assert done.exit_code == 1
     assert "error: custom.a: idempotency key 'once' was used for event " in done.stderr
+
+
+def test_with_a_spool_in_the_file_it_is_kept_on_disk_while_redis_is_away_and_sent_later(
+    tmp_path: Path, own_redis: EmbeddedRedis
+) -> None:
+    spool = f"spool: {tmp_path}/spool"
+    away = written(tmp_path, f"events: {{url: '{NOBODY_LISTENS}', {spool}}}\n")
+    done = eventbus("publish", "custom.a", '{"n": 1}', "--config", away)
+    assert (done.exit_code, done.stdout.split()[0], done.stdout.split()[-1]) == (0, "spooled", "spool")
+    assert done.stderr.startswith(f"Redis did not take it: it waits in {tmp_path}/spool; the next program")
+    receipt = json.loads(eventbus("publish", "custom.a", '{"n": 2}', "--config", away, "--json").stdout)
+    assert (receipt["status"], receipt["durability"], receipt["sequence"]) == ("spooled", "spool", 0)
+    back = written(tmp_path, f"events: {{url: 'embedded://{own_redis.home}', {spool}}}\n")
+
+    last = eventbus("publish", "custom.a", '{"n": 3}', "--config", back)
+    assert (last.exit_code, last.stderr) == (0, "")
+
+    async def log() -> list[int]:
+        async with EventBus.open(f"embedded://{own_redis.home}") as bus:
+            return [json.loads(entry.wire)["data"]["n"] for entry in await bus._history.between()]
+
+    assert asyncio.run(log()) == [1, 2, 3], "what was spooled comes first"
+
+
+def test_another_address_leaves_the_spool_of_the_file_alone(tmp_path: Path) -> None:
+    path = written(tmp_path, f"events: {{url: 'memory://a', spool: {tmp_path}/spool}}\n")
+    done = eventbus("publish", "custom.a", "--config", path, "--url", NOBODY_LISTENS)
+    assert (done.exit_code, (tmp_path / "spool").exists()) == (5, False)
+    assert eventbus("publish", "custom.a", "--config", path, "--url", "memory://a").exit_code == 0
+    assert (tmp_path / "spool").exists(), "the same address is not another one"
+
+
+@pytest.mark.parametrize("more", [[], ["--url", "{url}"]])
+def test_the_level_in_the_file_has_to_be_reached(tmp_path: Path, own_redis: EmbeddedRedis, more: list[str]) -> None:
+    url = f"embedded://{own_redis.home}"
+    given = [one.format(url=url) for one in more]
+    path = written(tmp_path, f"events: {{url: '{'memory://' if more else url}', durability: replica}}\n")
+    done = eventbus("publish", "custom.a", "--config", path, *given)
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "publish the same event again" in done.stderr
+    ask(own_redis.socket_path, b"CONFIG SET appendfsync always")
+    path = written(tmp_path, f"events: {{url: '{'memory://' if more else url}', durability: aof}}\n")
+    done = eventbus("publish", "custom.a", "--config", path, *given)
+    assert (done.exit_code, done.stdout.split()[0], done.stdout.split()[-1]) == (0, "stored", "aof")
 
 
 # -- where the bus is ------------------------------------------------------------------------------------------------

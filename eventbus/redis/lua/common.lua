@@ -22,6 +22,22 @@ local function now()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- How the group stands in the log (XINFO GROUPS), or nil when it has no place there.
+local function standing()
+  if redis.call('EXISTS', LOG) == 0 then return nil end
+  for _, g in ipairs(redis.call('XINFO', 'GROUPS', LOG)) do
+    if g[2] == GROUP then
+      local f = {}
+      for i = 1, #g, 2 do f[g[i]] = g[i+1] end
+      return f
+    end
+  end
+end
+
+local function pending(id)
+  return id and #redis.call('XPENDING', LOG, GROUP, id, id, 1) > 0
+end
+
 -- id -> fence for those of the ids that the consumer owns
 local function owned(consumer, ids)
   local found = {}

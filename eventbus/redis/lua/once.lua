@@ -1,4 +1,5 @@
 -- Set before publish.lua and schedule.lua: what a dedupe key remembers is `entry id, sequence, fingerprint, event id`.
+-- While its event is scheduled the entry id is ~, and the sequence the time it was scheduled (us), 16 digits.
 
 -- Write a dedupe key again, without shortening what it remembers: a scheduled event's has no end before it is appended.
 local function touch_once(once, before, window)
@@ -11,5 +12,5 @@ end
 local function seen(before, memo)
   local id, number, was, event = string.match(before, '^(%S+) (%S+) (%S+) (.*)$')
   local same = was == string.match(memo, '^%S+')
-  return {same and 'duplicate' or 'conflict', id, tonumber(number), event}
+  return {same and 'duplicate' or 'conflict', id, id == '~' and 0 or tonumber(number), event}
 end

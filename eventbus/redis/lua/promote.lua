@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Append the scheduled events that are due, in the order of their times. Any worker may call it at any time.
+-- Append the scheduled events that are due, in the order of their times, and of scheduling where these are equal. Any
+-- worker may call it at any time.
 -- KEYS  log, sequence, later, letters   ARGV  bell, most to append in this call
 -- Returns {appended, ms to the next one or -1}. Never early: the time is the server's.
 -- Allowed without memory: an event moves from one place of this server to another.
@@ -7,9 +8,10 @@ local LOG, SEQUENCE, LATER, LETTERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local count = 0
-for _, once in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, ARGV[2])) do
+for _, place in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, ARGV[2])) do
+  local once = string.match(place, '^%d+ (.*)$')
   local letter = redis.call('HGET', LETTERS, once)
-  redis.call('ZREM', LATER, once)
+  redis.call('ZREM', LATER, place)
   redis.call('HDEL', LETTERS, once)
   if letter then
     local a, b, c, window, at = string.match(letter, '^(%d+) (%d+) (%d+) (%d+) ()')

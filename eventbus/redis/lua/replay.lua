@@ -5,12 +5,8 @@
 -- What the group has not finished comes anyway; copies are not copied again.
 local last = redis.call('HMGET', REPLAYED, 'token', 'page', 'copied', 'looked', 'next')
 if last[1] == ARGV[4] and last[2] == ARGV[5] then return {tonumber(last[3]), tonumber(last[4]), last[5]} end
-local delivered = '0-0'
-for _, g in ipairs(redis.call('XINFO', 'GROUPS', LOG)) do
-  local f = {}
-  for i = 1, #g, 2 do f[g[i]] = g[i+1] end
-  if f['name'] == GROUP then delivered = f['last-delivered-id'] end
-end
+local place = standing()
+local delivered = place and place['last-delivered-id'] or '0-0'
 local wanted, copied, after = topics(ARGV[3]), 0, ''
 local page = redis.call('XRANGE', LOG, ARGV[6], ARGV[7], 'COUNT', ARGV[8])
 for _, e in ipairs(page) do

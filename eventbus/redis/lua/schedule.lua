@@ -10,8 +10,10 @@ if before then
   touch_once(once, before, window)
   return seen(before, memo)
 end
-redis.call('SET', once, '~ 0 ' .. memo)   -- for as long as it waits; promote.lua begins the window
+local t = redis.call('TIME')
+local turn = string.format('%.0f%06d', t[1], t[2])   -- those of one due time come in the order of their turns
+redis.call('SET', once, '~ ' .. turn .. ' ' .. memo)   -- for as long as it waits; promote.lua begins the window
 redis.call('HSET', LETTERS, once, table.concat({#topic, #key, #memo, window, topic .. key .. memo .. wire}, ' '))
-redis.call('ZADD', LATER, due, once)
+redis.call('ZADD', LATER, due, turn .. ' ' .. once)
 redis.call('PUBLISH', ARGV[1], '~later')
 return {'scheduled', '~', 0}

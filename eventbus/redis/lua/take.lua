@@ -27,8 +27,18 @@ if room() > 0 then
   if ids then claim(out, me, ids, 0) end
 end
 
+-- What is pending behind the group's place, where somebody set it back: id -> {id, owner, ms, fence}.
+local function theirs(count)
+  local last, found = redis.call('XPENDING', LOG, GROUP)[3], {}
+  local place = last and standing()['last-delivered-id']
+  if not last or not before(place, last) then return found end
+  for _, p in ipairs(redis.call('XPENDING', LOG, GROUP, '(' .. place, '+', count)) do found[p[1]] = p end
+  return found
+end
+
 local read = 0
 if room() > 0 then
+  local kept = theirs(room())
   local got = redis.call('XREADGROUP', 'GROUP', GROUP, me, 'COUNT', room(), 'STREAMS', LOG, '>')
   if got then
     local wanted = topics(redis.call('HGET', GROUPS, GROUP) or '')
@@ -37,7 +47,9 @@ if room() > 0 then
       read = read + 1
       local id, f = e[1], e[2]
       local ours = f[9] == 'f' and f[10] == GROUP or f[9] ~= 'f' and number(e) and wanted(f[2])
-      if not ours then
+      if kept[id] then   -- it was read before and is not finished: whoever had it has it
+        redis.call('XCLAIM', LOG, GROUP, kept[id][2], 0, id, 'RETRYCOUNT', kept[id][4], 'JUSTID')
+      elseif not ours then
         unwanted[#unwanted+1] = id
         if number(e) then skipped = skipped + 1 end
       elseif not (ordered and line_up(id, f[4])) then hand(out, id, 1, 1, 0, f) end

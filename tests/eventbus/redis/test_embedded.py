@@ -229,6 +229,62 @@ def test_a_server_killed_by_sigkill_comes_back_with_its_data(home: Path) -> None
         assert client.get("kept") == "yes"
 
 
+def rewritten(server: EmbeddedRedis) -> bool:
+    """Whether the append-only file is not the first one any more."""
+    names = [path.name for path in (server.home / "appendonlydir").glob("*.base.*")]
+    return names != [] and all(".1.base." not in name for name in names)
+
+
+def cut_in_a_script(home: Path) -> None:
+    """As a power cut leaves it: of a script that set x, y and z only the first half is in the file."""
+    with open_embedded(home) as server, talk(server) as client:
+        client.set("kept", "1")
+        script = "for _, k in ipairs(KEYS) do redis.call('SET', k, '1') end"
+        client.eval(script, 3, "x", "y", "z")
+        pids = guardian_pid(server), server_pid(server)
+        os.kill(pids[0], signal.SIGSTOP)  # so that it starts no other
+        os.kill(pids[1], signal.SIGKILL)
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: not any(map(lives, pids)))
+    (file,) = (home / "appendonlydir").glob("*.incr.aof")
+    data = file.read_bytes()
+    file.write_bytes(data[: data.rindex(b"z") - 2])
+
+
+@pytest.mark.parametrize("again", ["ended", "killed"])
+def test_half_of_a_script_in_a_cut_file_is_never_applied(again: str, home: Path) -> None:
+    cut_in_a_script(home)
+    for turn in range(3):
+        with open_embedded(home) as server, talk(server) as client:
+            assert client.mget("kept", "x", "y", "z") == ["1", None, None, None], f"at start {turn + 1}"
+            client.eval("redis.call('SET', KEYS[1], '1') redis.call('INCR', KEYS[1])", 1, "after")
+            until(lambda s=server: rewritten(s))  # type: ignore[misc]
+            if again == "killed":
+                old = server_pid(server)
+                os.kill(old, signal.SIGKILL)
+                until(lambda s=server: answers(s))  # type: ignore[misc]
+                assert client.mget("kept", "x", "after") == ["1", None, "2"]
+
+
+def test_a_file_that_was_cut_before_a_rewrite_came_to_its_end_is_loaded(home: Path) -> None:
+    """Redis refuses it once, and cuts it right by that."""
+    cut_in_a_script(home)
+    (manifest,) = (home / "appendonlydir").glob("*.manifest")
+    manifest.write_text(manifest.read_text() + "file appendonly.aof.2.incr.aof seq 2 type i\n")
+    (home / "appendonlydir" / "appendonly.aof.2.incr.aof").touch()
+    with open_embedded(home) as server, talk(server) as client:
+        assert client.mget("kept", "x") == ["1", None]
+
+
+def test_after_an_end_in_order_nothing_is_written_anew(home: Path) -> None:
+    for _ in range(2):
+        with open_embedded(home) as server, talk(server) as client:
+            client.incr("n")
+        until(lambda: not processes_of(home))
+    assert not rewritten(server)
+    assert not (home / guardian.UNENDED).exists()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_guardian_takes_its_server_along_and_a_holder_replaces_both(how: signal.Signals, home: Path) -> None:
     deep = home / ("a-name-too-long-for-a-socket" * 4)

@@ -113,3 +113,10 @@ async def test_a_user_who_may_not_run_scripts_sees_groups_without_their_backlog(
     found = await looked(own_admin)
     assert (found.log_bytes, found.foreign) == (None, None)
     assert [(group.name, group.backlog) for group in found.groups] == [("g", None)]
+
+
+async def test_a_delivery_that_waits_for_nobody_is_seen(shard: Shard, own_admin: Connection) -> None:
+    batch = await shard.take("g", "alive", 3, lease=LEASE, suspects=True, ordered=True)
+    assert (await only(own_admin)).lanes == (0, 0, 0, 0)
+    await own_admin.do("XCLAIM", KEYS.log, "g", "~wait", 0, batch.taken[0].entry_id)
+    assert (await only(own_admin)).lanes == (1, 0, 0, 0)

@@ -116,6 +116,24 @@ async def test_sigterm_ends_it_in_order_though_a_connection_is_open(tmp_path: Pa
     assert [line["event"] for line in child.lines][-2:] == ["stopping", "stopped"]
 
 
+async def test_a_second_signal_ends_it_at_once_though_a_request_runs(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "memory://") as (child, http):
+        reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+        head = f"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 9\r\n\r\n"
+        writer.write(head.encode() + b"{")
+        await writer.drain()
+        assert (await http.get("/livez")).status_code == 200
+        child.kill(signal.SIGTERM)
+        await child.wait_for("stopping", PATIENCE_SECONDS)
+        child.kill(signal.SIGINT)
+        await child.wait_for("told twice: leaving at once", PATIENCE_SECONDS)
+        async with asyncio.timeout(5):
+            assert await child.wait() == 128 + signal.SIGINT
+        assert "stopped" not in [line["event"] for line in child.lines]
+        assert await reader.read() == b""
+        writer.close()
+
+
 async def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
