@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -345,6 +345,10 @@ class Integration(ABC, Generic[ConfigT]):
         """Where it goes, for the budgets that count for each place: a channel, a repository. Pure."""
         return ()
 
+    def budgets(self, what: What, delivery: Delivery) -> tuple[Budget, ...]:
+        """The budgets that bringing it out counts against. Pure."""
+        return self.manifest.budgets
+
     def preview(self, what: What, delivery: Delivery) -> Sequence[Preview]:
         """The requests that bring it out, without sending any; empty when it asks nothing of this integration.
 
@@ -382,6 +386,27 @@ class Reconciles(Protocol):
 
     async def find(self, what: What, delivery: Delivery) -> DeliveryResult | None:
         """The effect, or None when it surely does not exist. Raises IntegrationError when it can't be known."""
+        ...
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """An adapter whose effects have events follow from them, now or at a time: an approval expires."""
+
+    async def follow(
+        self, what: What, delivery: Delivery, result: DeliveryResult
+    ) -> Sequence[tuple[Event[Any], datetime | None]]:
+        """The events, each with its time or None for now. Asked again after a crash: their idempotency keys are what
+        makes them one."""
+        ...
+
+
+@runtime_checkable
+class Recovers(Protocol):
+    """An adapter that can ask its service for webhooks which never reached us."""
+
+    async def recover(self, since: datetime) -> str:
+        """Ask for those since then. Returns one sentence for people. Raises IntegrationError."""
         ...
 
 
@@ -428,6 +453,7 @@ __all__ = [
     "DeliveryResult",
     "Earlier",
     "Effects",
+    "Follows",
     "Health",
     "HealthState",
     "Inbound",
@@ -439,6 +465,7 @@ __all__ = [
     "Outcome",
     "Preview",
     "Reconciles",
+    "Recovers",
     "Scope",
     "Severity",
     "Store",

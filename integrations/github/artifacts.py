@@ -1,14 +1,18 @@
-"""What `create_artifact` takes: the content of a pull request, an issue and a comment."""
+"""What `create_artifact` takes: the content of each type of artifact."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from integrations.github.place import OWNER, Place
+from integrations.github.render import MAX_TITLE
 
 Text = Annotated[str, Field(min_length=1, max_length=255)]
+Login = Annotated[str, Field(pattern=rf"^{OWNER}(?:\[bot\])?$")]
+Sha = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?$", description="The commit, in full")]
+Address = Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1000)]
 
 
 class _Content(BaseModel):
@@ -28,9 +32,8 @@ class _Content(BaseModel):
 
 
 class _Titled(_Content):
-    # GitHub answers 422 "title is too long (maximum is 256 characters)".
-    title: str = Field(min_length=1, max_length=256, description="One line")
-    body: str = Field(default="", description="Markdown, used as it is; cut at GitHub's limit")
+    title: str = Field(min_length=1, max_length=MAX_TITLE, description="One line")
+    body: str = Field(default="", description="Markdown; cut at GitHub's limit")
 
 
 class PullRequest(_Titled):
@@ -58,9 +61,65 @@ class Comment(_Content):
     """A new comment on an issue or a pull request."""
 
     number: int = Field(ge=1, description="Of the issue or pull request")
-    body: str = Field(min_length=1, description="Markdown, used as it is; cut at GitHub's limit")
+    body: str = Field(min_length=1, description="Markdown; cut at GitHub's limit")
 
     @property
     def place(self) -> Place:
         """What it is put under."""
         return Place(self.repository, self.number)
+
+
+class ReviewRequest(_Content):
+    """People and teams asked to review (docs.github.com/rest/pulls/review-requests)."""
+
+    number: int = Field(ge=1, description="Of the pull request")
+    reviewers: tuple[Login, ...] = Field(default=(), max_length=15, description="Logins")
+    team_reviewers: tuple[Text, ...] = Field(default=(), max_length=15, description="Teams, without the organisation")
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.reviewers and not self.team_reviewers:
+            raise ValueError("asks nobody: set reviewers or team_reviewers")
+        return self
+
+
+class CommitStatus(_Content):
+    """A status of a commit; the newest of each context counts (docs.github.com/rest/commits/statuses)."""
+
+    sha: Sha
+    state: Literal["error", "failure", "pending", "success"] = Field(description="How it is")
+    context: Text = Field(default="eventbus", description="Tells it from other statuses, such as ci/migrations")
+    description: str | None = Field(default=None, description="One line; cut at 140 characters")
+    target_url: Address | None = Field(default=None, description="Where to read more")
+
+
+class CheckRun(_Content):
+    """A check of a commit, with a report. Only a GitHub App can make one (docs.github.com/rest/checks/runs)."""
+
+    head_sha: Sha
+    name: Text = Field(description="Of the check, such as migrations")
+    status: Literal["queued", "in_progress", "completed"] = Field(default="completed", description="How far it is")
+    conclusion: (
+        Literal["action_required", "cancelled", "failure", "neutral", "skipped", "success", "timed_out"] | None
+    ) = Field(default=None, description="What it came to, once completed")
+    title: Text | None = Field(default=None, description="Heading of its report")
+    summary: str = Field(default="", description="The report, Markdown; cut at 65,535 characters")
+    details_url: Address | None = Field(default=None, description="Where to read more")
+
+    @model_validator(mode="after")
+    def _ended(self) -> Self:
+        if (self.status == "completed") != (self.conclusion is not None):
+            raise ValueError("has a conclusion exactly when its status is completed")
+        return self
+
+
+Content = PullRequest | Issue | Comment | ReviewRequest | CommitStatus | CheckRun
+
+ARTIFACTS: dict[str, type[Content]] = {
+    "pull_request": PullRequest,
+    "issue": Issue,
+    "comment": Comment,
+    "review_request": ReviewRequest,
+    "commit_status": CommitStatus,
+    "check_run": CheckRun,
+}

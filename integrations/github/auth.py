@@ -8,10 +8,13 @@ JWT; the installation token is kept here, one for all threads, because PyGithub'
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from github import Auth, GithubIntegration
 from github.InstallationAuthorization import InstallationAuthorization
+from github.Requester import Requester
 from jwt import PyJWTError
 
 from integrations.errors import Misconfigured
@@ -50,9 +53,15 @@ class InstallationAuth(Auth.Auth):
 
     def app(self) -> tuple[str, tuple[int, int]]:
         """The App's slug, and how many requests remain of how many. Asks `GET /app`."""
-        with self._lock:
+        with self.as_app() as requester:
             slug = self._integration.get_app().slug
-            return slug, self._integration.requester.rate_limiting
+            return slug, requester.rate_limiting
+
+    @contextmanager
+    def as_app(self) -> Iterator[Requester]:
+        """What asks as the App itself, with its JWT, for one thread at a time."""
+        with self._lock:
+            yield self._integration.requester
 
     def close(self) -> None:
         """Close its connection."""

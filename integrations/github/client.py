@@ -13,19 +13,23 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from itertools import takewhile
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from github import Auth, Github, GithubException, GithubIntegration
-from github.GithubObject import NotSet
+from github.Requester import Requester
 from pydantic import SecretStr
 from requests import ConnectionError as NoConnection
 from requests import ConnectTimeout, RequestException
 from requests.exceptions import ProxyError, SSLError
+from requests.utils import parse_header_links
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 
 from integrations.errors import (
@@ -37,10 +41,10 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
-from integrations.github.artifacts import Issue, PullRequest
+from integrations.exchange import record
 from integrations.github.auth import InstallationAuth, app_auth
 from integrations.github.config import GitHubConfig
-from integrations.github.place import Place
+from integrations.github.writes import Write
 from integrations.http import MAX_WAIT_SECONDS, Answer
 
 THREADS = 4
@@ -54,8 +58,13 @@ SECONDARY_WAIT = timedelta(seconds=60)
 """docs.github.com/rest, "Rate limits", "Exceeding the rate limit": otherwise, wait for at least one minute."""
 
 MAX_DETAIL = 300
+_READ_ONLY = re.compile(r"\b(?:is locked|archived)\b", re.IGNORECASE)
+"""403 "Unable to create comment because issue is locked." and "Repository was archived so is read-only." are about one
+thing, and not about our credentials."""
+_ACCEPT = {"Accept": "application/vnd.github+json"}
 _TOKEN = re.compile(r"\b(?:gh[a-z]_\w[\w.-]+|github_pat_\w+|eyJ[\w-]+\.[\w-]+\.[\w-]+)")
 
+Query = Mapping[str, str]
 T = TypeVar("T")
 
 # At DEBUG it writes whole answers, installation tokens among them.
@@ -64,10 +73,11 @@ logging.getLogger("github.Requester").setLevel(logging.INFO)
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What exists at GitHub: a comment's id, or the number of an issue or pull request; and its page."""
+    """What exists at GitHub: a comment's id, or the number of an issue or pull request; its page; and by whom."""
 
     reference: str
     url: str
+    login: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +89,8 @@ class Account:
     limit: int
 
 
-class _Thing(Protocol):
-    """What comments, issues and pull requests have in common."""
-
-    @property
-    def html_url(self) -> str: ...
-    @property
-    def body(self) -> str | None: ...
-    @property
-    def user(self) -> Any: ...  # None where the account was deleted, whatever PyGithub's annotations say
+class Gone(Rejected):
+    """GitHub has no such thing, or does not show it to us (404, 410)."""
 
 
 class Client:
@@ -112,68 +115,67 @@ class Client:
         self._own = threading.local()
         self._clients: list[Github] = []
 
-    async def create_comment(self, place: Place, body: str) -> Made:
-        """Comment on an issue or pull request."""
+    async def send(self, write: Write) -> Made:
+        """Make it. Raises Gone where it, or what it belongs to, does not exist."""
 
         def work(github: Github) -> Made:
-            comment = github.get_repo(place.repository).get_issue(place.number).create_comment(body)
-            return _made(comment.raw_data, "id")
+            _, answer = github.requester.requestJsonAndCheck(write.method, write.path, input=dict(write.body))
+            return _made(answer, write)
 
         return await self._run(work)
 
-    async def create_pull_request(self, content: PullRequest, body: str) -> Made:
-        """Open a pull request, with `body` in place of the content's own."""
-
-        def work(github: Github) -> Made:
-            pull = github.get_repo(content.repository).create_pull(
-                content.base, content.head, title=content.title, body=body, draft=content.draft
-            )
-            return _made(pull.raw_data, "number")
-
-        return await self._run(work)
-
-    async def create_issue(self, content: Issue, body: str) -> Made:
-        """Open an issue, with `body` in place of the content's own."""
-
-        def work(github: Github) -> Made:
-            issue = github.get_repo(content.repository).create_issue(
-                content.title, body, labels=list(content.labels), assignees=list(content.assignees)
-            )
-            return _made(issue.raw_data, "number")
-
-        return await self._run(work)
-
-    async def find_comment(self, place: Place, markers: Iterable[str], since: datetime | None) -> Made | None:
-        """Our comment that bears one of the markers, among those changed since then."""
+    async def find(self, path: str, query: Query, is_it: Callable[[dict[str, Any]], bool]) -> Made | None:
+        """The first thing in a list that our own account wrote and that is the one."""
 
         def work(github: Github) -> Made | None:
-            issue = github.get_repo(place.repository).get_issue(place.number)
-            comments = issue.get_comments(since=NotSet if since is None else since)
-            return _ours(self._login(github), ((comment, comment.id) for comment in comments), markers)
+            login = ""
+            for thing in _each(github.requester, path, query):
+                if is_it(thing):  # first what costs nothing
+                    login = login or self._login(github)
+                    if _author(thing).lower() == login.lower():
+                        return Made(str(thing.get("number") or thing["id"]), str(thing.get("html_url") or ""), login)
+            return None
 
         return await self._run(work)
 
-    async def find_pull_request(self, content: PullRequest, markers: Iterable[str]) -> Made | None:
-        """Our pull request between these branches that bears one of the markers, open or not."""
+    async def find_issue(self, repository: str, is_it: Callable[[dict[str, Any]], bool]) -> Made | None:
+        """Our issue that is the one, among all we ever opened there, newest first: a list is complete at once, GitHub's
+        search lags behind."""
+        login = await self._run(self._login)
+        query = {"state": "all", "sort": "created", "direction": "desc", "creator": login}
+        return await self.find(f"/repos/{repository}/issues", query, is_it)
 
-        def work(github: Github) -> Made | None:
-            repo = github.get_repo(content.repository)
-            pulls = repo.get_pulls(state="all", head=content.qualified_head, base=content.base)
-            return _ours(self._login(github), ((pull, pull.number) for pull in pulls), markers)
+    async def every(self, path: str, query: Query | None = None, *, within: str = "") -> list[dict[str, Any]]:
+        """A whole list; `within` names the field of the answer that holds it."""
+        return await self._run(lambda github: list(_each(github.requester, path, query or {}, within)))
+
+    async def asked(self, path: str) -> dict[str, Any]:
+        """One thing."""
+
+        def work(github: Github) -> dict[str, Any]:
+            answer: dict[str, Any] = github.requester.requestJsonAndCheck("GET", path)[1]
+            return answer
+
+        return await self._run(work)
+
+    async def deliveries(self, hook: str, since: datetime) -> list[dict[str, Any]]:
+        """What a webhook delivered since then, newest first. `hook`: its path below the API's address."""
+
+        def work(github: Github) -> list[dict[str, Any]]:
+            with self._for(hook, github) as requester:
+                found = _each(requester, f"{hook}/deliveries", {}, headers=_ACCEPT)
+                return list(takewhile(lambda one: _moment(one["delivered_at"]) >= since, found))
 
         return await self._run(work)
 
-    async def find_issue(self, content: Issue, markers: Iterable[str]) -> Made | None:
-        """Our issue that bears one of the markers. It goes through all we ever opened there, newest first: a list
-        is complete at once, GitHub's search lags behind."""
+    async def deliver_again(self, hook: str, delivery: int) -> None:
+        """Ask for one delivery again."""
 
-        def work(github: Github) -> Made | None:
-            login = self._login(github)
-            repo = github.get_repo(content.repository)
-            issues = repo.get_issues(state="all", sort="created", direction="desc", creator=login)  # type: ignore[arg-type]  # annotated as a user, documented and handled as a string too
-            return _ours(login, ((issue, issue.number) for issue in issues), markers)
+        def work(github: Github) -> None:
+            with self._for(hook, github) as requester:
+                requester.requestJsonAndCheck("POST", f"{hook}/deliveries/{delivery}/attempts", headers=dict(_ACCEPT))
 
-        return await self._run(work)
+        await self._run(work)
 
     async def account(self) -> Account:
         """Ask GitHub who we are."""
@@ -199,10 +201,39 @@ class Client:
         if config.token is not None:
             return Auth.Token(config.token.get_secret_value())
         assert config.installation_id is not None
-        return InstallationAuth(GithubIntegration(auth=app_auth(config), **self._options), config.installation_id)
+        integration = GithubIntegration(auth=app_auth(config), **self._options)
+        self._listen(integration.requester)
+        return InstallationAuth(integration, config.installation_id)
+
+    def _listen(self, requester: Requester) -> None:
+        """Record each request: `requestJson` is what everything in PyGithub that we use goes through."""
+        send, base = requester.requestJson, self._options["base_url"]
+
+        def recorded(verb: str, url: str, *args: Any, **options: Any) -> tuple[int, dict[str, Any], str]:
+            path = urlsplit(url.removeprefix(base)).path
+            began = time.perf_counter()
+            said = "no answer"
+            try:
+                status, headers, body = send(verb, url, *args, **options)
+                said = str(status)
+                return status, headers, body
+            finally:
+                record(f"{verb} {base}{path}", said, (time.perf_counter() - began) * 1000)
+
+        vars(requester)["requestJson"] = recorded
+
+    @contextmanager
+    def _for(self, hook: str, github: Github) -> Iterator[Requester]:
+        """Who may ask about a hook: the App itself about its own, our credentials about others."""
+        if hook.startswith("/app/") and isinstance(self._auth, InstallationAuth):
+            with self._auth.as_app() as requester:
+                yield requester
+        else:
+            yield github.requester
 
     async def _run(self, work: Callable[[Github], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, work)
+        context = copy_context()  # what is recorded in the thread is heard by who asked
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self._call, work)
 
     def _call(self, work: Callable[[Github], T]) -> T:
         """Runs in a thread of ours."""
@@ -223,6 +254,7 @@ class Client:
     def _github(self) -> Github:
         if not hasattr(self._own, "github"):
             self._own.github = Github(auth=self._auth, **self._options)
+            self._listen(self._own.github.requester)
             self._clients.append(self._own.github)
         github: Github = self._own.github
         return github
@@ -237,24 +269,37 @@ def _bot(slug: str) -> str:
     return f"{slug}[bot]"
 
 
-def _ours(login: str, things: Iterable[tuple[_Thing, int]], markers: Iterable[str]) -> Made | None:
-    """The first of the things that we wrote and that bears a marker. A marker that others quote proves nothing."""
-    known = tuple(markers)
-    for thing, reference in things:
-        by_us = thing.user is not None and thing.user.login.lower() == login.lower()
-        if by_us and any(marker in (thing.body or "") for marker in known):
-            return Made(str(reference), thing.html_url)
-    return None
+def _each(
+    requester: Requester, path: str, query: Query, within: str = "", headers: Query | None = None
+) -> Iterator[dict[str, Any]]:
+    """A list, page after page (docs.github.com/rest, "Using pagination in the REST API"). A page that is not one
+    breaks it off with an error: it is never taken for the end."""
+    asked: dict[str, Any] = {"per_page": PAGE, **query}
+    while path:
+        told, page = requester.requestJsonAndCheck("GET", path, parameters=asked, headers=dict(headers or {}))
+        yield from page[within] if within else page
+        links = parse_header_links(told.get("link", ""))
+        path, asked = next((link["url"] for link in links if link.get("rel") == "next"), ""), {}
 
 
-def _made(answer: dict[str, Any], name: str) -> Made:
-    """What was created. PyGithub takes a redirect for success, and reads a number out of its address; so this asks
-    the answer itself.
+def _author(thing: dict[str, Any]) -> str:
+    """Who wrote it; nobody where the account was deleted. A check run is an App's."""
+    if thing.get("app"):
+        return _bot(thing["app"]["slug"])
+    return str((thing.get("user") or thing.get("creator") or {}).get("login") or "")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _made(answer: dict[str, Any], write: Write) -> Made:
+    """What was made. PyGithub takes a redirect for success.
 
     Raises Rejected for a redirect that says so, else OutcomeUnknown.
     """
-    if name in answer and "html_url" in answer:
-        return Made(str(answer[name]), str(answer["html_url"]))
+    if write.names in answer and (write.page or "html_url" in answer):
+        return Made(str(answer[write.names]), write.page or str(answer["html_url"]), _author(answer))
     if "moved" in str(answer.get("message", "")).lower():
         # docs.github.com/rest, "Best practices", "Follow redirects": a renamed repository answers 307 to a POST.
         raise Rejected("the repository has moved: use its new owner and name")
@@ -276,13 +321,15 @@ def _answered(status: int, headers: Mapping[str, str], message: str) -> Integrat
     answer = Answer(status, headers, b"")
     if status == 429 or (status == 403 and _is_limit(answer, message)):
         return RateLimited(said, retry_after=_wait(answer))
+    if status == 403 and _READ_ONLY.search(message):
+        return Rejected(said)
     if status in (401, 403):
         return AuthFailed(said)
     if status >= 500:
         return ServiceFault(said, retry_after=answer.retry_after())
     if status == 404:
         said += " (there is none, or our credentials may not see it)"
-    return Rejected(said)
+    return Gone(said) if status in (404, 410) else Rejected(said)
 
 
 def _is_limit(answer: Answer, message: str) -> bool:

@@ -20,6 +20,8 @@ def _address(value: str | None) -> str | None:
     return value.rstrip("/")
 
 
+HOOK = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(?:/[A-Za-z0-9._-]{0,99}[A-Za-z0-9_-])?/[0-9]{1,20}$"
+
 # An environment variable that is set but empty means "not set".
 Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 NonEmptySecret = Annotated[SecretStr, Field(min_length=1)]
@@ -54,6 +56,17 @@ class GitHubConfig(BaseModel):
     )
     web_url: Annotated[str | None, AfterValidator(_address)] = Field(
         default=None, description="Where people read; default: made from base_url"
+    )
+
+    allow_mentions: bool = Field(
+        default=False,
+        description="Use titles and bodies of artifacts as they are; else they mention nobody and refer to nothing",
+    )
+    hooks: tuple[Annotated[str, Field(pattern=HOOK)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="Webhooks whose lost deliveries are asked for again, as owner/repo/ID or organisation/ID; "
+        "a GitHub App's own needs no entry",
     )
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -32,6 +32,8 @@ from integrations.testing.fake import FakeService
 
 MAX_BODY = 65_536
 MAX_TITLE = 256
+MAX_STATUS = 140
+MAX_SUMMARY = 65_535
 MAX_JWT_SECONDS = 600
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -74,6 +76,19 @@ class Remark:
     updated: datetime
 
 
+@dataclass
+class Sent:
+    """One attempt at a webhook, as GitHub records it (REST, "List deliveries for a webhook"). `hook`: its path."""
+
+    id: int
+    hook: str
+    guid: str
+    event: str
+    status: int
+    at: datetime
+    redelivery: bool = False
+
+
 Changed = TypeVar("Changed", Thread, Remark)
 
 
@@ -108,6 +123,25 @@ class FakeGitHub(FakeService):
         """Which page of any list is answered with 502."""
         self.secondary_limit: int | None = None
         """How many texts may be made in a minute; REST, "Rate limits": 80."""
+        self.hourly_limit: int | None = None
+        """And in an hour; the same page: 500."""
+        self.read_only: dict[str, str] = {}
+        """Issues (`acme/api#7`) and repositories that take nothing new, and GitHub's words for it."""
+        self.commits: dict[str, str] = {"1" * 40: "acme/api"}
+        """Known commits, and where they are."""
+        self.statuses: list[dict[str, Any]] = []
+        self.checks: list[dict[str, Any]] = []
+        self.requested: dict[str, set[str]] = {}
+        """Who is asked for a review, by pull request; teams as `@name`."""
+        self.reviews: dict[str, list[str]] = {}
+        self.collaborators = {"ada", "grace"}
+        self.teams = {"core"}
+        self.hooks = {"/app/hook", "/repos/acme/api/hooks/292430182", "/orgs/acme/hooks/12"}
+        self.sent: list[Sent] = []
+        self.redelivered: list[str] = []
+        """Webhooks that we were asked to repeat, by GUID."""
+        self.redelivery_limit: int | None = None
+        """How many of them before a secondary limit is met; REST, "Rate limits": 900 points a minute, 5 for each."""
         self.pulls: list[Thread] = []
         self.issues: list[Thread] = []
         self.comments: list[Remark] = []
@@ -237,6 +271,7 @@ class FakeGitHub(FakeService):
         """The API at the root, and as on Enterprise Server under /api/v3."""
         issue = "/repos/{owner}/{repo}/issues/{number:int}"
         comment = "/repos/{owner}/{repo}/issues/comments/{id:int}"
+        pull = "/repos/{owner}/{repo}/pulls/{number:int}"
         routes = [
             self._route("GET", "/user", self._get_user),
             self._route("GET", "/app", self._get_app),
@@ -252,9 +287,27 @@ class FakeGitHub(FakeService):
             self._route("DELETE", comment, self._delete_comment),
             self._route("GET", "/repos/{owner}/{repo}/pulls", self._list_pulls),
             self._route("POST", "/repos/{owner}/{repo}/pulls", self._create_pull),
-            self._route("GET", "/repos/{owner}/{repo}/pulls/{number:int}", self._get_pull),
+            self._route("GET", pull, self._get_pull),
+            self._route("GET", f"{pull}/requested_reviewers", self._list_requested),
+            self._route("POST", f"{pull}/requested_reviewers", self._request_review),
+            self._route("GET", f"{pull}/reviews", self._list_reviews),
+            self._route("POST", "/repos/{owner}/{repo}/statuses/{sha}", self._create_status),
+            self._route("GET", "/repos/{owner}/{repo}/commits/{sha}/statuses", self._list_statuses),
+            self._route("POST", "/repos/{owner}/{repo}/check-runs", self._create_check),
+            self._route("PATCH", "/repos/{owner}/{repo}/check-runs/{id:int}", self._update_check),
+            self._route("GET", "/repos/{owner}/{repo}/commits/{sha}/check-runs", self._list_checks),
+            *self._hook_routes("/app/hook"),
+            *self._hook_routes("/repos/{owner}/{repo}/hooks/{hook:int}"),
+            *self._hook_routes("/orgs/{owner}/hooks/{hook:int}"),
         ]
         return [Mount("/api/v3", routes=routes), *routes]
+
+    def _hook_routes(self, hook: str) -> list[Route]:
+        again = f"{hook}/deliveries/{{id:int}}/attempts"
+        return [
+            self._route("GET", f"{hook}/deliveries", self._list_deliveries),
+            self._route("POST", again, self._redeliver),
+        ]
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
@@ -303,18 +356,21 @@ class FakeGitHub(FakeService):
         if self.used >= self.limit:
             raise _Refused(403, "API rate limit exceeded for user ID 1.")
         self.used += 1
-        if request.method != "POST" or self.secondary_limit is None:
+        if request.method != "POST" or not request.url.path.endswith(("/comments", "/issues", "/pulls")):
             return
-        # REST, "Rate limits", "About secondary rate limits": no more than 80 content-generating requests a minute;
-        # "if the retry-after response header is present, you should not retry until after that many seconds".
+        # REST, "Rate limits", "About secondary rate limits": no more than 80 content-generating requests a minute and
+        # 500 an hour; "if the retry-after response header is present, you should not retry until after that many
+        # seconds".
         now = time.monotonic()
-        self._writes = [at for at in self._writes if at > now - 60]
-        if len(self._writes) >= self.secondary_limit:
-            wait = str(int(61 - (now - self._writes[0])))
-            message = (
-                "You have exceeded a secondary rate limit and have been temporarily blocked from content creation."
-            )
-            raise _Refused(403, message, headers={"Retry-After": wait})
+        self._writes = [at for at in self._writes if at > now - 3600]
+        for most, seconds in ((self.secondary_limit, 60), (self.hourly_limit, 3600)):
+            within = [at for at in self._writes if at > now - seconds]
+            if most is not None and len(within) >= most:
+                wait = str(int(seconds + 1 - (now - within[0])))
+                message = (
+                    "You have exceeded a secondary rate limit and have been temporarily blocked from content creation."
+                )
+                raise _Refused(403, message, headers={"Retry-After": wait})
         self._writes.append(now)
 
     def _rate_headers(self) -> dict[str, str]:
@@ -379,6 +435,7 @@ class FakeGitHub(FakeService):
     async def _create_comment(self, request: Request) -> Response:
         self._writable(request)
         thread = self._requested(request)
+        self._check_open(f"{thread.repository}#{thread.number}")
         given = await _object(request)
         _check_texts(given, "IssueComment")
         if not str(given.get("body") or "").strip():
@@ -392,9 +449,11 @@ class FakeGitHub(FakeService):
         return JSONResponse(self._show_remark(self._requested_remark(request)))
 
     async def _update_comment(self, request: Request) -> Response:
+        self._writable(request)
         comment = self._requested_remark(request)
         given = await _object(request)
         _check_texts(given, "IssueComment")
+        self._note("change", f"{comment.repository}#{comment.number}", request.state.login, given["body"])
         comment.body, comment.updated = given["body"], datetime.now(UTC)
         return JSONResponse(self._show_remark(comment))
 
@@ -428,6 +487,162 @@ class FakeGitHub(FakeService):
         self.pulls.append(pull)
         self._note("pull request", f"{repository}#{pull.number}", pull.author, pull.title)
         return JSONResponse(self._show_thread(pull), 201)
+
+    async def _list_requested(self, request: Request) -> Response:
+        # REST, "Review requests": those who have reviewed since are no longer on the list.
+        pull = self._requested(request)
+        asked = self.requested.get(f"{pull.repository}#{pull.number}", set())
+        users = [_user(name) for name in sorted(asked) if not name.startswith("@")]
+        teams = [{"slug": name[1:], "name": name[1:]} for name in sorted(asked) if name.startswith("@")]
+        return JSONResponse({"users": users, "teams": teams})
+
+    async def _request_review(self, request: Request) -> Response:
+        self._writable(request)
+        pull = self._requested(request)
+        given = await _object(request)
+        people, teams = given.get("reviewers") or [], given.get("team_reviewers") or []
+        # REST, "Request reviewers": 422 "if user is not a collaborator"; nor may the author review.
+        if not set(people) <= self.collaborators or not set(teams) <= self.teams:
+            raise _Refused(422, "Reviews may only be requested from collaborators. One or more was not a collaborator.")
+        if pull.author in people:
+            raise _Refused(422, "Review cannot be requested from pull request author.")
+        asked = self.requested.setdefault(f"{pull.repository}#{pull.number}", set())
+        asked |= {*people, *(f"@{team}" for team in teams)}
+        names = ", ".join([*people, *teams])
+        self._note("review request", f"{pull.repository}#{pull.number}", request.state.login, names)
+        return JSONResponse(self._show_thread(pull), 201)
+
+    async def _list_reviews(self, request: Request) -> Response:
+        pull = self._requested(request)
+        names = self.reviews.get(f"{pull.repository}#{pull.number}", [])
+        return self._page(request, [{"id": n, "user": _user(name)} for n, name in enumerate(names, 1)])
+
+    async def _create_status(self, request: Request) -> Response:
+        # REST, "Commit statuses": "a limit of 1000 statuses per sha and context"; an unknown commit is 422.
+        repository, sha = self._writable(request), request.path_params["sha"]
+        given = await _object(request)
+        _require(given, "Status", "state")
+        if self.commits.get(sha) != repository:
+            raise _Refused(422, f"No commit found for SHA: {sha}")
+        if len(given.get("description") or "") > MAX_STATUS:
+            message = f"description is too long (maximum is {MAX_STATUS} characters)"
+            fault = {**_fault("Status", "description", "custom"), "message": message}
+            raise _Refused(422, "Validation Failed", errors=[fault])
+        names = ("state", "context", "description", "target_url")
+        status: dict[str, Any] = {"context": "default", **{name: given.get(name) for name in names if name in given}}
+        status |= {"id": self._new_id(), "sha": sha, "creator": _user(request.state.login)}
+        self.statuses.append(status)
+        self._note("status", f"{repository}@{sha[:7]}", request.state.login, f"{status['context']} {status['state']}")
+        return JSONResponse(status, 201)
+
+    async def _list_statuses(self, request: Request) -> Response:
+        # REST, "List commit statuses for a reference": newest first.
+        self._repository(request)
+        found = [status for status in self.statuses if status["sha"] == request.path_params["sha"]]
+        return self._page(request, found[::-1])
+
+    async def _create_check(self, request: Request) -> Response:
+        repository = self._writable(request)
+        self._check_app(request)
+        given = await _object(request)
+        _require(given, "CheckRun", "name", "head_sha")
+        if self.commits.get(given["head_sha"]) != repository:
+            raise _Refused(422, f"No commit found for SHA: {given['head_sha']}")
+        check = {"id": self._new_id(), "repository": repository, "head_sha": given["head_sha"]}
+        self._set_check(check, given)
+        self.checks.append(check)
+        self._note("check", f"{repository}@{given['head_sha'][:7]}", request.state.login, _check_line(check))
+        return JSONResponse(self._show_check(check), 201)
+
+    async def _update_check(self, request: Request) -> Response:
+        repository = self._writable(request)
+        self._check_app(request)
+        found = [one for one in self.checks if one["id"] == request.path_params["id"]]
+        if not found or found[0]["repository"] != repository:
+            raise _Refused(404, "Not Found")
+        self._set_check(found[0], await _object(request))
+        self._note("change", f"{repository}@{found[0]['head_sha'][:7]}", request.state.login, _check_line(found[0]))
+        return JSONResponse(self._show_check(found[0]))
+
+    async def _list_checks(self, request: Request) -> Response:
+        # REST, "List check runs for a Git reference": the newest of each name, unless `filter` is all.
+        repository, sha = self._repository(request), request.path_params["sha"]
+        name = request.query_params.get("check_name")
+        found = [one for one in self.checks if (one["repository"], one["head_sha"]) == (repository, sha)]
+        found = [self._show_check(one) for one in found if name in (None, one["name"])][::-1]
+        if request.query_params.get("filter", "latest") == "latest":
+            found = list({one["name"]: one for one in found[::-1]}.values())
+        return self._page(request, found, within="check_runs")
+
+    def _check_app(self, request: Request) -> None:
+        # REST, "Check runs": "to create a check run, you must use a GitHub App".
+        if request.state.login == self.login:
+            raise _Refused(403, "You must authenticate via a GitHub App.")
+
+    def _set_check(self, check: dict[str, Any], given: Mapping[str, Any]) -> None:
+        # REST, "Create a check run": a report needs title and summary, of at most 65,535 characters.
+        report = given.get("output")
+        if report is not None:
+            _require(report, "CheckRun", "title", "summary")
+            if len(report["summary"]) > MAX_SUMMARY:
+                raise _Refused(422, "Invalid request. Only 65535 characters are allowed for summary.")
+        if given.get("status") == "completed" and not given.get("conclusion"):
+            raise _Refused(422, 'Invalid request. "conclusion" is required when status is completed.')
+        check |= {name: value for name, value in given.items() if name != "head_sha"}
+
+    def _show_check(self, check: Mapping[str, Any]) -> dict[str, Any]:
+        page = f"{self.web}/{check['repository']}/runs/{check['id']}"
+        return {**check, "html_url": page, "app": {"id": int(self.app_id), "slug": self.app_slug}}
+
+    async def _list_deliveries(self, request: Request) -> Response:
+        # REST, "List deliveries for a webhook": newest first, by a cursor; kept for 3 days (Webhooks, "Redelivering").
+        hook = self._requested_hook(request)
+        oldest = datetime.now(UTC) - timedelta(days=3)
+        found = [one for one in self.sent if one.hook == hook and one.at > oldest]
+        found.sort(key=lambda one: (one.at, one.id), reverse=True)
+        return self._page(request, [_show_sent(one) for one in found], cursor="cursor")
+
+    async def _redeliver(self, request: Request) -> Response:
+        hook, wanted = self._requested_hook(request), request.path_params["id"]
+        if self.redelivery_limit is not None and len(self.redelivered) >= self.redelivery_limit:
+            raise _Refused(403, "You have exceeded a secondary rate limit.", headers={"Retry-After": "60"})
+        for one in self.sent:
+            if (one.hook, one.id) == (hook, wanted):
+                self.redelivered.append(one.guid)
+                return JSONResponse({}, 202)
+        raise _Refused(404, "Not Found")
+
+    def _requested_hook(self, request: Request) -> str:
+        path = request.url.path.partition("/deliveries")[0].removeprefix("/api/v3")
+        if path not in self.hooks:
+            raise _Refused(404, "Not Found")
+        return path
+
+    def record_delivery(
+        self,
+        guid: str,
+        status: int,
+        *,
+        hook: str = "/app/hook",
+        event: str = "push",
+        at: datetime | None = None,
+    ) -> Sent:
+        """GitHub sends a webhook and keeps what came of it; 0 where nobody answered."""
+        again = any(one.guid == guid for one in self.sent)
+        at = at or datetime.now(UTC) - timedelta(minutes=10)
+        self.sent.append(Sent(self._new_id(), hook, guid, event, status, at, again))
+        return self.sent[-1]
+
+    def _check_open(self, place: str) -> None:
+        # GitHub's own words: 403 "Unable to create comment because issue is locked." and "Repository was archived so
+        # is read-only."
+        said = self.read_only.get(place) or self.read_only.get(place.partition("#")[0])
+        if said:
+            raise _Refused(403, said)
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
 
     async def _get_pull(self, request: Request) -> Response:
         thread = self._requested(request)
@@ -481,9 +696,8 @@ class FakeGitHub(FakeService):
         return Thread(repository, number or max(taken, default=0) + 1, author, title, body, now, now)
 
     def _remark(self, repository: str, number: int, author: str, body: str) -> Remark:
-        self._next_id += 1
         now = datetime.now(UTC)
-        return Remark(self._next_id, repository, number, author, body, now, now)
+        return Remark(self._new_id(), repository, number, author, body, now, now)
 
     def _note(self, kind: str, place: str, author: str, text: str) -> None:
         self._made.append(f"{kind} {place} by {author}: {text.splitlines()[0][:80]}")
@@ -534,17 +748,20 @@ class FakeGitHub(FakeService):
             "updated_at": _stamp(comment.updated),
         }
 
-    def _page(self, request: Request, items: list[dict[str, Any]]) -> Response:
+    def _page(
+        self, request: Request, items: list[dict[str, Any]], *, within: str = "", cursor: str = "page"
+    ) -> Response:
         # REST, "Using pagination": per_page 30 unless asked, 100 at most; the Link header names the next page.
         size = min(int(request.query_params.get("per_page", 30)), 100)
-        page = int(request.query_params.get("page", 1))
+        page = int(request.query_params.get(cursor, 1))
         if page == self.broken_page:
             raise _Refused(502, "Server Error")
         headers = {}
         if len(items) > page * size:
-            query = urlencode({**request.query_params, "page": page + 1})
+            query = urlencode({**request.query_params, cursor: page + 1})
             headers["Link"] = f'<{self.url}{request.url.path}?{query}>; rel="next"'
-        return JSONResponse(items[(page - 1) * size : page * size], headers=headers)
+        shown = items[(page - 1) * size : page * size]
+        return JSONResponse({"total_count": len(items), within: shown} if within else shown, headers=headers)
 
 
 def app_key() -> str:
@@ -560,6 +777,16 @@ def _app_rsa() -> rsa.RSAPrivateKey:
 def _user(login: str) -> dict[str, Any]:
     kind = "Bot" if login.endswith("[bot]") else "User"
     return {"login": login, "id": sum(login.encode()), "type": kind}
+
+
+def _check_line(check: Mapping[str, Any]) -> str:
+    return f"{check['name']} {check.get('conclusion') or check.get('status')}"
+
+
+def _show_sent(one: Sent) -> dict[str, Any]:
+    status = "OK" if 200 <= one.status < 300 else f"Invalid HTTP Response: {one.status}"
+    shown = {"id": one.id, "guid": one.guid, "delivered_at": _stamp(one.at), "redelivery": one.redelivery}
+    return {**shown, "status": status, "status_code": one.status, "event": one.event, "action": None}
 
 
 def _stamp(at: datetime) -> str:

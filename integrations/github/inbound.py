@@ -2,7 +2,8 @@
 
 GitHub sends no time stamp and never sends a webhook again by itself; a redelivery has the same `X-GitHub-Delivery`
 (docs.github.com/webhooks, "Best practices", "Handling failed deliveries"). Events are named by it and remembered for
-a week, over twice the three days in which a redelivery can be asked for.
+a week, over twice the three days in which a redelivery can be asked for. What we caused ourselves is told apart, so
+that nobody answers his own words.
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ import asyncio
 import json
 import math
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
+from pydantic import JsonValue
+
 from eventbus.catalog import catalog
-from eventbus.errors import InvalidEvent
+from eventbus.errors import InvalidEvent, Unavailable
 from eventbus.event import Event
 from eventbus.topics import GitHubWebhook
 from integrations.base import InboundReply, InboundRequest, Store
 from integrations.errors import Malformed, TooLarge, Unauthorized
 from integrations.github.config import GitHubConfig
+from integrations.github.marker import Mark, Marker
+from integrations.github.redelivery import Roll
 from integrations.signing import verify_plain
 
 MAX_BYTES = 25 * 1024 * 1024
@@ -33,6 +39,10 @@ REMEMBER = timedelta(days=7)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _EVENT = re.compile(r"[a-z0-9_]{1,100}")
 _THINGS = ("pull_request", "issue", "discussion", "release", "check_run", "workflow_run")
+_WROTE = ("created", "opened", "edited")
+"""Actions of who wrote a text. Of other actions on it, such as closing, its author is not the cause."""
+OURSELVES = "github"
+"""Stands for the event that something of ours followed from, where that is not known."""
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -42,7 +52,10 @@ class Inbox:
     def __init__(self, config: GitHubConfig, store: Store) -> None:
         self._secrets = config.webhook_secrets
         self._web = config.web
+        self._is_app = config.app_id is not None
+        self._marker = Marker(config)
         self._store = store
+        self._roll = Roll(store) if self._is_app or config.hooks else None
 
     async def receive(self, request: InboundRequest) -> InboundReply:
         """Turn a webhook into its event. Raises a Refusal."""
@@ -53,15 +66,19 @@ class Inbox:
         delivery = _header(request, "x-github-delivery", _ID)
         raw = _json_of(request)
         body = await asyncio.to_thread(parse, raw) if len(raw) > MAX_INLINE_BYTES else parse(raw)
+        if self._roll is not None:
+            with suppress(Unavailable):  # without it the webhook is asked for once more, which does no harm
+                await self._roll.note(delivery, request.received_at)
         if name == "ping":
             # Sent when a webhook is made; nothing has happened.
             return InboundReply(status=200, headers=_JSON, body=_dump({"ok": True, "event": "ping"}))
-        payload = digest(name, delivery, body)
+        cause = await self._cause(body)
+        payload = digest(name, delivery, body).model_copy(update={"ours": cause is not None})
         if len(raw) <= MAX_INLINE_BYTES:
             payload = payload.model_copy(update={"body": body})
         else:
             payload = payload.model_copy(update={"body_key": await self._keep(delivery, raw)})
-        return self._reply(payload, body, request.received_at)
+        return self._reply(payload, body, request.received_at, cause)
 
     def _verify(self, request: InboundRequest) -> None:
         if not self._secrets:
@@ -75,8 +92,32 @@ class Inbox:
         await self._store.put(key, raw.decode(), lifetime=REMEMBER)
         return key
 
-    def _reply(self, payload: GitHubWebhook, body: dict[str, Any], received_at: float) -> InboundReply:
-        event = self._event(payload, body, received_at)
+    async def _cause(self, body: dict[str, Any]) -> str | None:
+        """The id of the event that made us do it, OURSELVES where it is not known, None where it was not us.
+
+        All that the App's own account does is ours. A token may be a person's, who does other things too: there it
+        takes a text with our marker, written by who sent it. Who we are is known from what we made.
+        """
+        mark = _written_mark(self._marker, body)
+        acts_alone = self._is_app and _text(body, "sender", "type") == "Bot"
+        if mark is None and not acts_alone:
+            return None
+        login = await self._known_login()
+        if login is None and mark is None:
+            return None
+        if isinstance(login, str) and login.lower() != (_text(body, "sender", "login") or "").lower():
+            return None
+        return (mark and mark.cause) or OURSELVES
+
+    async def _known_login(self) -> JsonValue:
+        with suppress(Unavailable):
+            return await self._store.get("login")
+        return None
+
+    def _reply(
+        self, payload: GitHubWebhook, body: dict[str, Any], received_at: float, cause: str | None
+    ) -> InboundReply:
+        event = self._event(payload, body, received_at, cause)
         return InboundReply(
             events=(event,),
             status=202,
@@ -85,7 +126,7 @@ class Inbox:
             remember=REMEMBER,
         )
 
-    def _event(self, payload: GitHubWebhook, body: dict[str, Any], received_at: float) -> Event[Any]:
+    def _event(self, payload: GitHubWebhook, body: dict[str, Any], received_at: float, cause: str | None) -> Event[Any]:
         topic = topic_of(payload)
         subject = payload.repository if payload.number is None else f"{payload.repository}#{payload.number}"
         try:
@@ -95,10 +136,23 @@ class Inbox:
                 source=_text(body, "repository", "html_url") or self._web,
                 subject=subject if payload.repository else None,
                 time=datetime.fromtimestamp(received_at, UTC),
+                causation_id=cause,
                 idempotency_key=f"github:{payload.delivery}:{topic}",
             )
         except InvalidEvent as error:
             raise Malformed("not a webhook of GitHub's", reason=str(error)) from None
+
+
+def _written_mark(marker: Marker, body: dict[str, Any]) -> Mark | None:
+    """The marker of the text that this webhook says its sender wrote."""
+    check = body.get("check_run")
+    if isinstance(check, dict):
+        return next(marker.read(_text(check, "external_id") or ""), None)
+    thing: dict[str, Any] = next((body[part] for part in ("comment", *_THINGS) if isinstance(body.get(part), dict)), {})
+    author, text = _text(thing, "user", "login"), thing.get("body")
+    if body.get("action") not in _WROTE or author is None or author != _text(body, "sender", "login"):
+        return None
+    return next(marker.read(text), None) if isinstance(text, str) else None
 
 
 def topic_of(payload: GitHubWebhook) -> str:

@@ -1,8 +1,8 @@
 """Block Kit pieces: the only place that makes Slack markup, and where every limit of a message is kept.
 
 Text that comes from elsewhere is escaped and cut here, whatever it holds; it can neither name a person or a channel
-nor end the piece it stands in. Only a `Markup`, made by `link`, passes as it is. Limits: docs.slack.dev, Block Kit
-reference. Which pieces make which message is `render`'s subject.
+nor end the piece it stands in. Only a `Markup`, made here of checked parts, passes as it is. Limits: docs.slack.dev,
+Block Kit reference. Which pieces make which message is `render`'s subject.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ MAX_FIELDS = 10
 MAX_FIELD = 700
 """Section block allows 2,000 for each of 10 fields, but a message whose texts exceed about 13,200 characters in all is
 refused (msg_blocks_too_long; undocumented, slackapi/bolt-js issue 2509). With 700, the largest message stays below."""
-MAX_CONTEXT = 600
+MAX_CONTEXT = 1_500
+MAX_FACT = 300
 MAX_ERROR = 500
 MAX_LINK = 500
 
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 """docs.slack.dev, Formatting message text, "Escaping text": these three characters and no others."""
 _LINKABLE = re.compile(r"https?://[!#-;=?-_a-{}~]+")  # printable ASCII but " < > ` and the bar
+_PERSON = re.compile(r"[UW][A-Z0-9]{1,30}")  # user ids begin with U or W (docs.slack.dev, users.info)
 _THREE_BACKTICKS = re.compile(r"`(?=``)")
 
 
@@ -78,6 +80,16 @@ def link(url: str) -> str:
     return Markup(f"<{escaped}>") if len(escaped) <= MAX_LINK and _LINKABLE.fullmatch(url) else url
 
 
+def person(user_id: str) -> str:
+    """Somebody's name as Slack shows it. Who is named in a new message is told of it: never for an id from a text."""
+    return Markup(f"<@{user_id}>") if _PERSON.fullmatch(user_id) else user_id
+
+
+def signed(sign: str, word: str) -> str:
+    """A word of ours with an emoji before it, such as `:x:`."""
+    return Markup(f"{sign} {escape(word, 100)}")
+
+
 def _plain(text: str, limit: int, *, emoji: bool = False) -> Block:
     return {"type": "plain_text", "text": escape(text, limit), "emoji": emoji}
 
@@ -110,7 +122,11 @@ def fields(facts: Mapping[str, str]) -> list[Block]:
 
 def _field(label: str, value: str) -> str:
     name = escape(" ".join(label.replace("*", "").split()), 100)
-    return f"*{name}*\n" + (value if isinstance(value, Markup) else escape(value, MAX_FIELD - len(name) - 3))
+    return f"*{name}*\n" + _value(value, MAX_FIELD - len(name) - 3)
+
+
+def _value(value: str, limit: int) -> str:
+    return value if isinstance(value, Markup) else escape(value, limit)
 
 
 def code(body: str) -> Block:
@@ -138,12 +154,40 @@ def lines(entries: Sequence[str]) -> Block:
 
 def context(body: str) -> Block:
     """A small grey line."""
-    return {"type": "context", "elements": [_mrkdwn(escape(body, MAX_CONTEXT))]}
+    return {"type": "context", "elements": [_mrkdwn(escape(body, MAX_FIELD))]}
 
 
-def buttons(actions: Iterable[Action]) -> Block:
+def facts(known: Mapping[str, str]) -> list[Block]:
+    """Labels and values on a small grey line, as many as fit, then how many are missing."""
+    room, shown = MAX_CONTEXT - 20, []
+    for label, value in known.items():
+        fact = f"{escape(' '.join(label.split()), 100)}: {_value(value, MAX_FACT)}"
+        room -= len(fact.encode("utf-16-le")) // 2 + 3
+        if room < 0:
+            break
+        shown.append(fact)
+    if more := len(known) - len(shown):
+        shown.append(f"and {more} more")
+    return [{"type": "context", "elements": [_mrkdwn(" | ".join(shown))]}] if shown else []
+
+
+def notes(entries: Sequence[tuple[str, str, str]]) -> list[Block]:
+    """What people did, one line for each: `Approved by <whom> <when>`, of words of ours and an id that was checked."""
+    said = [
+        f"{escape(what, 100)} by {_value(person(who), 100)} {escape(when, 100)}" for what, who, when in entries[:25]
+    ]
+    return [{"type": "context", "elements": [_mrkdwn("\n".join(said))]}] if said else []
+
+
+def people(ids: Sequence[str]) -> str:
+    """Names of people, by ids that were checked."""
+    return Markup(", ".join(_value(person(id_), 40) for id_ in ids[:20]))
+
+
+def buttons(actions: Iterable[Action], block_id: str = "") -> Block:
     """A row of buttons. Their own limits are `Action`'s; a button without a value carries none."""
-    return {"type": "actions", "elements": [_button(action) for action in actions]}
+    row: Block = {"type": "actions", "elements": [_button(action) for action in actions]}
+    return row | ({"block_id": block_id} if block_id else {})
 
 
 def _button(action: Action) -> Block:

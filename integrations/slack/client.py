@@ -1,4 +1,4 @@
-"""Slack's API, typed: post a message, answer a command, ask who we are. Knows nothing of events.
+"""Slack's API, typed: carry out a plan, look for what an earlier attempt left, answer a command, ask who we are.
 
 Two transports: the Web API through slack_sdk with every retry of its own off, and an incoming webhook through `Http`.
 Whatever goes wrong comes out as one of `integrations.errors`; no text holds a token or an address's path.
@@ -6,16 +6,17 @@ Whatever goes wrong comes out as one of `integrations.errors`; no text holds a t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
-from collections.abc import Awaitable
-from datetime import timedelta
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
 import httpx
+from pydantic import SecretStr
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
@@ -30,17 +31,28 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
+from integrations.exchange import record
 from integrations.http import Answer, Http, check
 from integrations.slack.blocks import Message
 from integrations.slack.config import SlackConfig
+from integrations.slack.plan import EVENT_TYPE, Plan, Shown
 
 CALL_SECONDS = 15
 HOOK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
-EVENT_TYPE = "eventbus_delivery"
-"""The kind of message metadata (docs.slack.dev, Message metadata) under which a message carries its delivery's key."""
+PAGE, MOST_PAGES = 200, 50
+"""Of a look-up: Slack advises "no more than 200 results at a time" (docs.slack.dev, Pagination), and 50 such pages are
+a minute's worth of its Tier 3. What lies beyond is not known to be absent."""
 
 _USER_ID = re.compile(r"[UW][A-Z0-9]+")
 """Ids of people begin with U or W and are upper case; a channel's name never is (conversations.create: lower case)."""
+
+_ID = re.compile(r"[CDG][A-Z0-9]+")
+"""Of a channel, a direct message, a group."""
+
+GONE = frozenset({"cant_update_message", "edit_window_closed", "message_not_found"})
+GONE_ROOTS = frozenset({"cannot_reply_to_message", "message_not_found", "thread_not_found"})
+"""An earlier message that can't be changed (chat.update, errors) or replied to (chat.postMessage, errors): a new one
+takes its place."""
 
 _AUTH = frozenset(
     {
@@ -98,40 +110,118 @@ class Client:
     def __init__(self, config: SlackConfig, http: Http) -> None:
         self._config = config
         self._http = http
-        token = config.bot_token
-        self._web = AsyncWebClient(
-            token=token.get_secret_value() if token else None,
-            base_url=config.base_url,
-            timeout=CALL_SECONDS,
-            retry_handlers=[],
-            logger=quiet,
-        )
-        self._web.proxy = None  # else the SDK takes one from the environment, which only the settings may read
+        self._web = _web(config.bot_token, config.base_url)
+        self._app = _web(config.app_token, config.base_url)
+        self._ids: dict[str, str] = {}
 
-    async def post(self, channel: str, message: Message, key: str) -> str | None:
-        """Post to a channel (#name, name or id) or a person (U...). Returns the message's ts, None for a webhook."""
+    async def bring(self, plan: Plan) -> Shown | None:
+        """Carry a plan out; the thread's first message, None for an incoming webhook.
+
+        A message that is changed and replied to is changed first: that can be repeated, and the reply can be found.
+        """
         if self._config.bot_token is None:
-            await self._post_to_webhook(channel, message)
+            await self._post_to_webhook(plan.channel, plan.message)
             return None
+        root = plan.root
+        try:
+            if root and plan.changes:
+                await self._call("chat.update", plan.change(root), f"changing a message in {plan.channel}")
+            if root and not plan.replies:
+                return plan.shown(root.channel, root.ts)
+            posted = await self._post(plan, root)
+        except _Gone:
+            root, posted = None, await self._post(plan, None)
+        return plan.shown(root.channel, root.ts) if root else posted
+
+    async def _post(self, plan: Plan, root: Shown | None) -> Shown:
+        arguments = plan.post(root)
+        if _USER_ID.fullmatch(arguments["channel"]):
+            arguments["channel"] = await self._open(arguments["channel"])
+        said = await self._call("chat.postMessage", arguments, f"posting to {plan.channel}")
+        shown = plan.shown(str(said.get("channel") or arguments["channel"]), str(said["ts"]))
+        self._ids[plan.channel] = shown.channel
+        return shown
+
+    async def change(self, channel: str, ts: str, message: Message) -> bool:
+        """Show something else in a message of ours, by the ids of both; False when it can't be changed any more."""
+        arguments = {"channel": channel, "ts": ts, "text": message.text, "blocks": list(message.blocks)}
+        try:
+            await self._call("chat.update", arguments | {"parse": "none", "link_names": False}, "changing a message")
+        except _Gone:
+            return False
+        return True
+
+    # -- what an earlier attempt left --------------------------------------------------------------------------------
+
+    async def find(self, plan: Plan, since: datetime) -> Shown | None:
+        """The thread's first message when the plan was carried out; None when it surely was not.
+
+        Raises OutcomeUnknown where that can't be known: a right is missing, or there are too many messages.
+        """
+        try:
+            if plan.root and await self._is_under(plan, plan.root):
+                return plan.shown(plan.root.channel, plan.root.ts)
+            channel = plan.root.channel if plan.root else await self._id_of(plan.channel)
+            history = {"channel": channel, "oldest": f"{since.timestamp():.6f}"}
+            async for message in self._pages("conversations.history", history, "messages"):
+                if _mark_of(message) == plan.mark and not (plan.root and message.get("ts") == plan.root.ts):
+                    return plan.shown(channel, str(message["ts"]))
+        except (AuthFailed, Rejected) as error:
+            raise OutcomeUnknown(f"can't look for an earlier message: {error.detail}") from None
+        return None
+
+    async def _is_under(self, plan: Plan, root: Shown) -> bool:
+        """Whether the thread of `root` has the plan's mark: in a reply where it replies, else in the message itself."""
+        try:
+            thread = {"channel": root.channel, "ts": root.ts}
+            async for message in self._pages("conversations.replies", thread, "messages"):
+                if _mark_of(message) == plan.mark and (message.get("ts") != root.ts or not plan.replies):
+                    return True
+        except _Gone:
+            pass
+        return False
+
+    async def _id_of(self, channel: str) -> str:
+        """The id of a channel: history is asked for by id only (conversations.history, `channel`)."""
         if _USER_ID.fullmatch(channel):
-            channel = await self._open(channel)
-        call = self._web.chat_postMessage(
-            channel=channel,
-            text=message.text,
-            blocks=list(message.blocks),
-            metadata={"event_type": EVENT_TYPE, "event_payload": {"key": key_mark(key)}},
-            parse="none",
-            link_names=False,
-            unfurl_links=False,
-            unfurl_media=False,
-        )
-        return str((await self._call(call, f"posting to {channel}"))["ts"])
+            return await self._open(channel)
+        if _ID.fullmatch(channel):
+            return channel
+        if channel not in self._ids:
+            kinds = {"types": "public_channel,private_channel", "exclude_archived": True}
+            async for found in self._pages("conversations.list", kinds, "channels"):
+                if found.get("name") == channel.removeprefix("#"):
+                    self._ids[channel] = str(found["id"])
+                    break
+            else:
+                raise OutcomeUnknown(f"can't look for an earlier message: {channel} is not in the list of channels")
+        return self._ids[channel]
+
+    async def _pages(self, method: str, arguments: dict[str, Any], items: str) -> AsyncIterator[dict[str, Any]]:
+        """Every item, page by page (docs.slack.dev, Pagination). Raises OutcomeUnknown after MOST_PAGES."""
+        cursor = ""
+        for _ in range(MOST_PAGES):
+            page = arguments | {"limit": PAGE, "include_all_metadata": True} | ({"cursor": cursor} if cursor else {})
+            said = await self._call(method, page, f"looking for an earlier message ({method})")
+            for item in said.get(items) or []:
+                yield item
+            cursor = str((said.get("response_metadata") or {}).get("next_cursor") or "")
+            if not cursor:
+                return
+        raise OutcomeUnknown(f"can't look for an earlier message: {method} has more than {PAGE * MOST_PAGES} {items}")
+
+    async def socket_address(self) -> str:
+        """Where to open the next socket; good for one connection, soon, and as secret as a token."""
+        said = await self._call("apps.connections.open", {}, "asking for a socket")
+        return str(said["url"])
+
+    # -- commands, health --------------------------------------------------------------------------------------------
 
     async def answer(self, response_url: str, message: Message) -> None:
         """Answer a command, for its asker's eyes only. Rejected when the address is not one of Slack's."""
         if not self._is_hook(response_url):
             raise Rejected("the response URL is not one of Slack's: nothing was sent there")
-        body = {"response_type": "ephemeral", "replace_original": False} | _body(message)
+        body = {"response_type": "ephemeral", "replace_original": False} | hook_body(message)
         answer = await self._send(response_url, body)
         if 400 <= answer.status < 500 and answer.status not in (408, 425, 429):
             said = _error_of(answer)
@@ -140,13 +230,13 @@ class Client:
 
     async def identity(self) -> str:
         """Who we are: `app@team`, from auth.test."""
-        found = await self._call(self._web.auth_test(), "auth.test")
+        found = await self._call("auth.test", {}, "auth.test")
         return f"{found.get('user')} in {found.get('team')}"
 
     async def _open(self, user: str) -> str:
-        call = self._web.conversations_open(users=user)
+        doing = f"opening a conversation with {user}"
         try:
-            return str((await self._call(call, f"opening a conversation with {user}"))["channel"]["id"])
+            return str((await self._call("conversations.open", {"users": user}, doing))["channel"]["id"])
         except (OutcomeUnknown, ServiceFault) as error:
             # Opening twice finds the same conversation (conversations.open: "opens or resumes"): no message exists yet.
             raise NotReady(error.detail, retry_after=error.retry_after) from None
@@ -158,7 +248,7 @@ class Client:
                 f"can't post to {channel}: an incoming webhook posts to the one channel it was made for; "
                 "set bot_token to reach others"
             )
-        answer = await self._send(self._config.webhook_url.get_secret_value(), _body(message))
+        answer = await self._send(self._config.webhook_url.get_secret_value(), hook_body(message))
         said = _error_of(answer)
         detail = f"Slack's incoming webhook answered {answer.status} {said}{_remedy(said)}"
         if said in _HOOK_AUTH:
@@ -176,12 +266,23 @@ class Client:
             timeout=timedelta(seconds=CALL_SECONDS),
         )
 
-    async def _call(self, call: Awaitable[AsyncSlackResponse], doing: str) -> AsyncSlackResponse:
-        """Await a Web API call; every failure leaves as one of our errors."""
+    async def _call(self, method: str, arguments: dict[str, Any], doing: str) -> AsyncSlackResponse:
+        """Call a method of the Web API; every failure leaves as one of our errors."""
+        began, said = time.perf_counter(), "ok"
         try:
-            return await call
+            return await self._ask(method, arguments, doing)
+        except IntegrationError as error:
+            said = error.detail
+            raise
+        finally:
+            record(f"POST {self._config.base_url}/{method}", said, (time.perf_counter() - began) * 1000)
+
+    async def _ask(self, method: str, arguments: dict[str, Any], doing: str) -> AsyncSlackResponse:
+        try:
+            web = self._app if method.startswith("apps.") else self._web
+            return await web.api_call(method, json=arguments)
         except SlackApiError as error:
-            raise _refused(error.response, doing) from None
+            raise _refused(method, error.response, doing) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unreachable(f"{doing}: no connection to {self._host} ({type(error).__name__})") from None
         except TimeoutError:
@@ -207,12 +308,23 @@ class Client:
         return httpx.URL(self._config.base_url).host
 
 
-def key_mark(key: str) -> str:
-    """What a message's metadata says of a delivery's key. Anybody in the workspace can read it, so it is a hash."""
-    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+def _web(token: SecretStr | None, base_url: str) -> AsyncWebClient:
+    said = None if token is None else token.get_secret_value()
+    web = AsyncWebClient(token=said, base_url=base_url, timeout=CALL_SECONDS, retry_handlers=[], logger=quiet)
+    web.proxy = None  # else the SDK takes one from the environment, which only the settings may read
+    return web
 
 
-def _body(message: Message) -> dict[str, Any]:
+class _Gone(Rejected):
+    """The earlier message can't be changed or replied to any more."""
+
+
+def _mark_of(message: dict[str, Any]) -> str | None:
+    metadata = message.get("metadata") or {}
+    return (metadata.get("event_payload") or {}).get("key") if metadata.get("event_type") == EVENT_TYPE else None
+
+
+def hook_body(message: Message) -> dict[str, Any]:
     return {
         "text": message.text,
         "blocks": list(message.blocks),
@@ -221,7 +333,7 @@ def _body(message: Message) -> dict[str, Any]:
     }
 
 
-def _refused(response: Any, doing: str) -> IntegrationError:
+def _refused(method: str, response: Any, doing: str) -> IntegrationError:
     """What Slack said, as our error: `response` is the SDK's, or aiohttp's where the body could not be parsed."""
     status = response.status_code if isinstance(response, AsyncSlackResponse) else response.status
     data = response.data if isinstance(response, AsyncSlackResponse) else None
@@ -234,6 +346,8 @@ def _refused(response: Any, doing: str) -> IntegrationError:
         return RateLimited(detail, retry_after=wait)
     if code in _AUTH:
         return AuthFailed(detail)
+    if code in (GONE if method == "chat.update" else GONE_ROOTS):
+        return _Gone(detail)
     if code in _FAULT:
         return ServiceFault(detail, retry_after=wait)
     if code in _LATER:

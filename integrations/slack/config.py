@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -42,6 +42,10 @@ class SlackConfig(BaseModel):
     signing_secret: Secret = Field(
         default=None, description="Basic Information > Signing Secret; without it everything inbound is refused"
     )
+    app_token: Secret = Field(
+        default=None,
+        description="App-level token with connections:write, xapp-..., for Socket Mode",
+    )
     webhook_url: Annotated[Secret, AfterValidator(_secret_address)] = Field(
         default=None, description="An incoming webhook; used where there is no bot_token, for its one channel"
     )
@@ -55,6 +59,10 @@ class SlackConfig(BaseModel):
     )
     channels: dict[Annotated[str, AfterValidator(_pattern)], Annotated[str, Field(min_length=1)]] = Field(
         default_factory=dict, description='Topic pattern to channel, such as {"vm.*": "#vms"}; the first match wins'
+    )
+    thread_mode: Literal["update", "thread", "new"] = Field(
+        default="update",
+        description="What later events about the same thing do: change the first message, reply under it, or post anew",
     )
     command_prefix: str = Field(
         default="eventbus",

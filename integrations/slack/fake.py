@@ -1,4 +1,4 @@
-"""Slack itself, on a port of this machine: the four methods we call, response URLs, one incoming webhook.
+"""Slack itself, on a port of this machine: the methods we call, response URLs, one incoming webhook.
 
 It keeps Slack's rules (quoted from docs.slack.dev beside each) and signs what it sends us, so that a demo or a test
 can post slash commands, button clicks and events to a real gateway.
@@ -6,14 +6,17 @@ can post slash commands, button clicks and events to a real gateway.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
+from aiohttp import web
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -37,6 +40,8 @@ class Posted:
     blocks: list[dict[str, Any]]
     metadata: dict[str, Any]
     ts: str
+    thread_ts: str = ""
+    broadcast: bool = False
 
 
 @dataclass(slots=True)
@@ -67,11 +72,88 @@ class Signed(NamedTuple):
         return InboundRequest(headers, self.body, float(headers["x-slack-request-timestamp"]))
 
 
+class Socket:
+    """The other end of Socket Mode (docs.slack.dev, Using Socket Mode), on a port of its own.
+
+    acknowledged  every acknowledgement, in order
+    """
+
+    def __init__(self, fake: FakeSlack) -> None:
+        self._fake = fake
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+        self._tickets: set[str] = set()
+        self._links: list[web.WebSocketResponse] = []
+        self._numbers = itertools.count(1)
+        self.acknowledged: list[dict[str, Any]] = []
+        self.connected = asyncio.Event()
+
+    async def open(self) -> str:
+        """A URL "that can only be used once"."""
+        if self._runner is None:
+            app = web.Application()
+            app.router.add_get("/link/{ticket}", self._link)
+            self._runner = web.AppRunner(app, access_log=None)
+            await self._runner.setup()
+            site = web.TCPSite(self._runner, "127.0.0.1", 0)
+            await site.start()
+            self._port = self._runner.addresses[0][1]
+        ticket = f"fake-ticket-secret-{next(self._numbers)}"
+        self._tickets.add(ticket)
+        return f"ws://127.0.0.1:{self._port}/link/{ticket}"
+
+    async def send(self, signed: Signed, *, again: str = "") -> str:
+        """What would have been posted to our address, as an envelope; its id. `again`: the id of one to repeat."""
+        payload = _payload(signed)
+        kind = {"block_actions": "interactive", "event_callback": "events_api"}
+        id_ = again or f"envelope-{next(self._numbers)}"
+        envelope = {"envelope_id": id_, "type": kind.get(payload.get("type", ""), "slash_commands")}
+        answers = envelope["type"] == "slash_commands"
+        await self._links[-1].send_json(envelope | {"payload": payload, "accepts_response_payload": answers})
+        return id_
+
+    async def say(self, text: str) -> None:
+        """Any text to the newest connection."""
+        await self._links[-1].send_str(text)
+
+    async def disconnect(self) -> None:
+        """ "Your app may receive a disconnect message ... reason: refresh_requested"."""
+        await self.say(json.dumps({"type": "disconnect", "reason": "refresh_requested"}))
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _link(self, request: web.Request) -> web.StreamResponse:
+        ticket = request.match_info["ticket"]
+        if ticket not in self._tickets:
+            raise web.HTTPForbidden
+        self._tickets.discard(ticket)
+        link = web.WebSocketResponse()
+        await link.prepare(request)
+        self._links.append(link)
+        await link.send_json({"type": "hello", "num_connections": 1, "connection_info": {"app_id": APP}})
+        self.connected.set()
+        async for message in link:
+            self.acknowledged.append(json.loads(message.data))
+        return link
+
+
+def _payload(signed: Signed) -> dict[str, Any]:
+    if signed.headers["Content-Type"] != FORM:
+        return dict(json.loads(signed.body))
+    form = dict(parse_qsl(signed.body.decode(), keep_blank_values=True))
+    return dict(json.loads(form["payload"])) if "payload" in form else dict(form)
+
+
 class FakeSlack(FakeService):
     """A workspace with a few channels and people.
 
     channels     name to id
     people       ids that a direct message can be opened with
+    scopes       what the token may do; take one away, and the methods that need it answer missing_scope
+    frozen       messages (ts) that the workspace's settings no longer let anybody edit
+    page         the most messages that one answer of conversations.history holds
     rate_limit   True: one message a second and channel, 429 beyond it
     messages     every message, in order; `responses`: every answer to a command, in order
     """
@@ -89,16 +171,28 @@ class FakeSlack(FakeService):
         super().__init__(port=port)
         self.channels = dict(channels or {"general": "C0GENERAL", "deployments": "C0DEPLOYS", "vms": "C0VMS"})
         self.archived: set[str] = set()
+        self.scopes = {"chat:write", "im:write", "channels:read", "groups:read"}
+        self.scopes |= {"channels:history", "groups:history", "im:history"}
+        self.frozen: set[str] = set()
+        self.page = 100
         self.people = set(people)
         self.rate_limit = rate_limit
         self.token = token
         self.signing_secret = signing_secret
+        self.app_token = "xapp-fake-token"  # noqa: S105
+        self.socket = Socket(self)
         self.messages: list[Posted] = []
         self.responses: list[Answered] = []
         self._log: list[str] = []
         self._hooks: dict[str, _Hook] = {}
         self._last: dict[str, float] = {}
         self._numbers = itertools.count(1)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.socket.close()
+        await super().__aexit__(kind, error, trace)
 
     # -- what the tests and the demo ask ---------------------------------------------------------------------------
 
@@ -109,6 +203,10 @@ class FakeSlack(FakeService):
     def webhook_settings(self) -> dict[str, Any]:
         """The smallest config of the other transport."""
         return {"webhook_url": self.webhook_url, "base_url": f"{self.url}/api"}
+
+    def socket_settings(self) -> dict[str, Any]:
+        """The smallest config of Socket Mode."""
+        return {"bot_token": self.token, "app_token": self.app_token, "base_url": f"{self.url}/api"}
 
     @property
     def webhook_url(self) -> str:
@@ -123,6 +221,10 @@ class FakeSlack(FakeService):
         """Answer the next call with this error, as Slack does: HTTP 200 and ok:false."""
         body = json.dumps({"ok": False, "error": error, **more})
         self._faults.append(Fault(status=200, body=body, headers={"content-type": "application/json"}))
+
+    def pass_on(self, requests: int) -> None:
+        """Serve the next so many requests well, before a fault that is planned after this."""
+        self._faults.extend([Fault()] * requests)
 
     # -- what Slack sends to us ------------------------------------------------------------------------------------
 
@@ -164,6 +266,17 @@ class FakeSlack(FakeService):
             "actions": [action | {"action_ts": self._new_ts()}],
         }
         return self.interaction(payload | fields)
+
+    def press(self, message: Posted, action_id: str, *, user: str = "U0ADA") -> Signed:
+        """Somebody presses this button of a message. Raises ValueError when the message has none such."""
+        for block in message.blocks:
+            for button in block.get("elements", []):
+                if button.get("action_id") == action_id:
+                    pressed = {k: button[k] for k in ("type", "action_id", "value") if k in button}
+                    pressed |= {"block_id": block.get("block_id", "b1"), "action_ts": self._new_ts()}
+                    container = {"type": "message", "message_ts": message.ts, "channel_id": message.channel}
+                    return self.button_click(action_id, user=user, actions=[pressed], container=container)
+        raise ValueError(f"the message has no button {action_id}")
 
     def interaction(self, payload: Mapping[str, Any]) -> Signed:
         """Any interactive payload: JSON in the form field `payload`."""
@@ -207,10 +320,14 @@ class FakeSlack(FakeService):
 
     def routes(self) -> Sequence[BaseRoute]:
         return [
+            Route("/api/apps.connections.open", self._open_socket, methods=["POST"]),
             Route("/api/auth.test", self._auth_test, methods=["POST"]),
             Route("/api/chat.postMessage", self._post_message, methods=["POST"]),
             Route("/api/chat.update", self._update, methods=["POST"]),
             Route("/api/conversations.open", self._open, methods=["POST"]),
+            Route("/api/conversations.list", self._list, methods=["POST"]),
+            Route("/api/conversations.history", self._history, methods=["POST"]),
+            Route("/api/conversations.replies", self._replies, methods=["POST"]),
             Route("/commands/{path:path}", self._respond, methods=["POST"]),
             Route("/services/{path:path}", self._incoming_webhook, methods=["POST"]),
         ]
@@ -219,8 +336,14 @@ class FakeSlack(FakeService):
         error = self._unauthorized(request)
         return error or _ok(url=f"{self.url}/", team="Fake Team", user="eventbus", team_id=TEAM, user_id=BOT_USER)
 
+    async def _open_socket(self, request: Request) -> Response:
+        """apps.connections.open: "Generate a temporary Socket Mode WebSocket URL"; an app-level token, no other."""
+        if self.reject_credentials or request.headers.get("authorization") != f"Bearer {self.app_token}":
+            return _error("invalid_auth")
+        return _ok(url=await self.socket.open())
+
     async def _post_message(self, request: Request) -> Response:
-        if error := self._unauthorized(request):
+        if error := self._unauthorized(request, "chat:write"):
             return error
         body = await _arguments(request)
         channel = self._channel(str(body.get("channel", "")))
@@ -232,6 +355,10 @@ class FakeSlack(FakeService):
             return _error("is_archived")
         if refused := _check(body):
             return refused
+        # "cannot_reply_to_message: This message type cannot have thread replies."
+        thread = str(body.get("thread_ts", ""))
+        if thread and not any(m.ts == thread and m.channel == channel for m in self.messages):
+            return _error("cannot_reply_to_message")
         # Rate limits: "chat.postMessage generally allows posting one message per second per channel";
         # "HTTP 429 Too Many Requests" with a Retry-After header in seconds.
         if self.rate_limit and time.monotonic() - self._last.get(channel, 0.0) < 1:
@@ -241,16 +368,24 @@ class FakeSlack(FakeService):
         return _ok(channel=channel, ts=posted.ts, message={"text": posted.text, "ts": posted.ts, "user": BOT_USER})
 
     async def _update(self, request: Request) -> Response:
-        if error := self._unauthorized(request):
+        if error := self._unauthorized(request, "chat:write"):
             return error
         body = await _arguments(request)
+        # Arguments: "Channel containing the message to be updated. For direct messages, ensure that this value is a DM
+        # ID (starts with D)"; a name is not taken.
+        if not self._is_id(str(body.get("channel", ""))):
+            return _error("channel_not_found")
         found = [m for m in self.messages if m.ts == body.get("ts") and m.channel == body.get("channel")]
         # chat.update, errors: "message_not_found: No message exists with the requested timestamp."
         if not found:
             return _error("message_not_found")
+        # "edit_window_closed: The message cannot be edited due to the team message edit settings"
+        if found[0].ts in self.frozen:
+            return _error("edit_window_closed")
         if refused := _check(body):
             return refused
         found[0].text, found[0].blocks = str(body.get("text", "")), list(body.get("blocks", []))
+        found[0].metadata = body.get("metadata", found[0].metadata)
         self._log.append(f"{found[0].channel}: changed to {found[0].text}")
         return _ok(channel=found[0].channel, ts=found[0].ts, text=found[0].text)
 
@@ -262,6 +397,46 @@ class FakeSlack(FakeService):
         if user not in self.people:
             return _error("user_not_found")
         return _ok(channel={"id": f"D{user[1:]}"})
+
+    async def _list(self, request: Request) -> Response:
+        """conversations.list: "Lists all channels in a Slack team", page by page."""
+        if error := self._unauthorized(request, "channels:read"):
+            return error
+        named = [{"id": id_, "name": name} for name, id_ in self.channels.items()]
+        return self._paged("channels", named, await _arguments(request))
+
+    async def _history(self, request: Request) -> Response:
+        """conversations.history: "Fetches a conversation's history of messages and events", the newest first.
+
+        Replies are not part of it, unless they were also sent to the channel.
+        """
+        body = await _arguments(request)
+        channel = str(body.get("channel", ""))
+        if error := self._unauthorized(request, "im:history" if channel.startswith("D") else "channels:history"):
+            return error
+        if not self._is_id(channel):
+            return _error("channel_not_found")  # `channel`: "Conversation ID to fetch history for"
+        oldest = float(body.get("oldest", 0))  # "Only messages after this Unix timestamp will be included in results"
+        own = [m for m in self.messages if m.channel == channel and (not m.thread_ts or m.broadcast)]
+        shown = [_told(m, body) for m in reversed(own) if float(m.ts) > oldest]
+        return self._paged("messages", shown, body)
+
+    async def _replies(self, request: Request) -> Response:
+        """conversations.replies: "Retrieve a thread of messages posted to a conversation", its first message first."""
+        if error := self._unauthorized(request, "channels:history"):
+            return error
+        body = await _arguments(request)
+        thread = [m for m in self.messages if m.channel == body.get("channel") and body["ts"] in (m.ts, m.thread_ts)]
+        # "thread_not_found: Value for ts was missing or invalid."
+        return self._paged("messages", [_told(m, body) for m in thread], body) if thread else _error("thread_not_found")
+
+    def _paged(self, name: str, items: Sequence[Mapping[str, Any]], body: Mapping[str, Any]) -> Response:
+        """Pagination: "limit ... The API may return fewer than the specified limit"; "an empty, null, or non-existent
+        next_cursor in the response indicates no further results"."""
+        start = int(str(body.get("cursor") or "c0")[1:])
+        end = start + min(self.page, int(body.get("limit", 100)))
+        cursor = f"c{end}" if end < len(items) else ""
+        return _ok(**{name: items[start:end]}, response_metadata={"next_cursor": cursor})
 
     async def _respond(self, request: Request) -> Response:
         """docs.slack.dev, Handling user interaction: a response URL is good for "5 times within 30 minutes"."""
@@ -299,7 +474,7 @@ class FakeSlack(FakeService):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _unauthorized(self, request: Request) -> Response | None:
+    def _unauthorized(self, request: Request, scope: str = "") -> Response | None:
         # Web API, "Authentication": the token as a bearer token in the Authorization header.
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if self.reject_credentials:
@@ -308,17 +483,25 @@ class FakeSlack(FakeService):
             return _error("not_authed")  # "No authentication token provided."
         if token != self.token:
             return _error("invalid_auth")  # "Some aspect of authentication cannot be validated."
+        # "missing_scope: The token used is not granted the specific scope permissions required."
+        if scope and scope not in self.scopes:
+            body = {"ok": False, "error": "missing_scope", "needed": scope, "provided": ",".join(sorted(self.scopes))}
+            return JSONResponse(body)
         return None
+
+    def _is_id(self, given: str) -> bool:
+        return given in self.channels.values() or (given.startswith("D") and f"U{given[1:]}" in self.people)
 
     def _channel(self, given: str) -> str | None:
         """A channel's id, from its id, its name or #name; an open direct message's as it is."""
-        if given in self.channels.values() or (given.startswith("D") and f"U{given[1:]}" in self.people):
+        if self._is_id(given):
             return given
         return self.channels.get(given.removeprefix("#"))
 
     def _add(self, channel: str, body: Mapping[str, Any]) -> Posted:
         text, blocks, metadata = body.get("text", ""), body.get("blocks", []), body.get("metadata", {})
-        posted = Posted(channel, text, blocks, metadata, self._new_ts())
+        thread, broadcast = str(body.get("thread_ts", "")), bool(body.get("reply_broadcast"))
+        posted = Posted(channel, text, blocks, metadata, self._new_ts(), thread, broadcast)
         self.messages.append(posted)
         self._log.append(f"{channel}: {posted.text}")
         return posted
@@ -344,6 +527,12 @@ def _error(code: str, messages: Sequence[str] = ()) -> Response:
     # ... and "for failure results, the error property will contain a short machine-readable error code", HTTP 200.
     body: dict[str, Any] = {"ok": False, "error": code}
     return JSONResponse(body | ({"response_metadata": {"messages": list(messages)}} if messages else {}))
+
+
+def _told(message: Posted, body: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as history shows it; metadata only with include_all_metadata."""
+    told = {"type": "message", "user": BOT_USER, "ts": message.ts, "text": message.text}
+    return told | ({"metadata": message.metadata} if body.get("include_all_metadata") else {})
 
 
 def _check(body: Mapping[str, Any]) -> Response | None:

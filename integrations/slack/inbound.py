@@ -1,15 +1,16 @@
 """What Slack sends us, to events: verify the raw bytes, parse strictly, let slack-bolt dispatch, answer at once.
 
-One address takes slash commands, buttons and the Events API. Nothing here reaches out, so the 3 seconds that Slack
-waits (docs.slack.dev, Slash commands; Events API) can't be spent. Publishing is the gateway's business, and so is the
-memory of what was published before: every event has an idempotency key that Slack's repeats share.
+One address takes slash commands, buttons and the Events API. Nothing here calls anybody, and only a vote reads and
+writes the store, so the 3 seconds that Slack waits (docs.slack.dev, Slash commands; Events API) are not spent.
+Publishing is the gateway's business, and so is the memory of what was published before: every event has an idempotency
+key that Slack's repeats share.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -30,6 +31,7 @@ from integrations.base import InboundReply, InboundRequest
 from integrations.errors import Malformed, Refusal, Unauthorized
 from integrations.signing import verify_slack
 from integrations.slack import commands
+from integrations.slack.approvals import APPROVAL_BLOCK, KEPT, Approvals, Decision
 from integrations.slack.client import quiet
 
 REPLAYED = 409
@@ -59,6 +61,7 @@ class _Named(BaseModel):
 
 class _Pressed(BaseModel):
     action_id: Id
+    block_id: str | None = None
     action_ts: str | None = None
     value: str | None = None
 
@@ -124,15 +127,17 @@ class _Visit:
     at: float
     events: list[Event[Any]] = field(default_factory=list)
     replay_status: int | None = None
+    remember: timedelta = timedelta(days=1)
     failure: Exception | None = None
 
 
 class Inbox:
     """The inbound side of one account."""
 
-    def __init__(self, signing_secret: SecretStr | None, prefix: str) -> None:
+    def __init__(self, signing_secret: SecretStr | None, prefix: str, approvals: Approvals) -> None:
         self._secret = signing_secret
         self._prefix = prefix
+        self._approvals = approvals
         self._app = _bolt(self)
 
     async def receive(self, request: InboundRequest) -> InboundReply:
@@ -141,10 +146,17 @@ class Inbox:
             raise Unauthorized("signature mismatch", reason="signing_secret is not set, so nothing can be verified")
         stamp, signature = (request.headers.get(f"x-slack-{name}") for name in ("request-timestamp", "signature"))
         verify_slack(request.body, stamp, signature, [self._secret], now=request.received_at)
-        visit = _Visit(request.received_at)
+        try:
+            body = parse(request.headers.get("content-type", ""), request.body)
+        except _WRONG_SHAPE as error:
+            raise Malformed("not a request of Slack's", reason=f"{type(error).__name__}: {error}") from None
+        return await self.understand(body, request.received_at)
+
+    async def understand(self, body: dict[str, Any], at: float) -> InboundReply:
+        """What a request means that surely is Slack's, and came at this Unix second. Raises Malformed."""
+        visit = _Visit(at)
         try:
             # Bolt gets the parsed body: its own parser takes a command that has the word "payload" for an empty one.
-            body = parse(request.headers.get("content-type", ""), request.body)
             bolt_request = AsyncBoltRequest(body=body, mode="socket_mode", context={"visit": visit})
             response = await self._app.async_dispatch(bolt_request)
             if visit.failure is not None:
@@ -160,6 +172,7 @@ class Inbox:
             status=response.status,
             headers=response.first_headers(),
             body=response.body.encode(),
+            remember=visit.remember,
             replay_status=visit.replay_status,
         )
 
@@ -186,14 +199,27 @@ class Inbox:
                 channel_id=pressed.channel.id if pressed.channel else None,
                 user_id=pressed.user.id if pressed.user else None,
                 action_id=action.action_id,
-                value=action.value,
+                value=(action.block_id or "").removeprefix(APPROVAL_BLOCK) if _is_approval(action) else action.value,
                 message_ts=pressed.container.message_ts if pressed.container else None,
                 response_url=pressed.response_url,
             )
-            topic = f"slack.action.{slug(action.action_id)}"
+            if await self._is_vote(visit, action, payload):
+                continue
+            topic = "slack.action.approval" if _is_approval(action) else f"slack.action.{slug(action.action_id)}"
             self._publish(visit, topic, payload, f"{key}:{number}" if number else key, team)
         visit.replay_status = REPLAYED
         await ack()
+
+    async def _is_vote(self, visit: _Visit, action: _Pressed, pressed: SlackAction) -> bool:
+        """Take a click on the buttons of an approval; False where it does not count, or is another button."""
+        if not _is_approval(action) or not pressed.value or not pressed.user_id:
+            return False
+        decision: Decision = "approve" if action.action_id == "approve" else "reject"
+        at = datetime.fromtimestamp(visit.at, UTC)
+        events, counted = await self._approvals.press(pressed.value, pressed.user_id, decision, at)
+        visit.events += events
+        visit.remember = KEPT
+        return counted
 
     async def on_mention(self, visit: _Visit, body: dict[str, Any], ack: AsyncAck) -> None:
         """Somebody named the app."""
@@ -251,6 +277,10 @@ def parse(content_type: str, body: bytes) -> dict[str, Any]:
 def slug(action_id: str) -> str:
     """An action id as the last segment of a topic: `Approve PR!` becomes `approve-pr`."""
     return re.sub(r"[^a-z0-9_-]+", "-", action_id.lower())[:100].strip("-") or "other"
+
+
+def _is_approval(action: _Pressed) -> bool:
+    return (action.block_id or "").startswith(APPROVAL_BLOCK) and action.action_id in ("approve", "reject")
 
 
 def _where(called: _Callback) -> dict[str, str | None]:

@@ -1,13 +1,14 @@
 """What is said: an event, a notification, a status or a list of machines, as a Slack message. No I/O, no clock.
 
-Every event gets the same layout: header, fields, the error in a code block, and a line that names the event. Escaping
-and limits are the business of `blocks`.
+Two layouts. What went well: header, then fields, of which a migration's are name, duration, environment and status.
+What failed: header, the error in a code block, then the facts on a small line. Both end with a line that names the
+event. Escaping and limits are the business of `blocks`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,22 +17,29 @@ from pydantic import JsonValue
 from eventbus.event import Event
 from eventbus.pattern import matches_any
 from eventbus.payload import Payload
-from integrations.base import Health, Notification, Severity
+from eventbus.topics.approval import Vote
+from integrations.base import Action, Health, Notification, Severity
 from integrations.slack import blocks
+from integrations.slack.approvals import APPROVAL_BLOCK, Asked, Standing, standing
 from integrations.slack.blocks import Message
 
 UNSAID = ("slack.>", "integration.webhook_received")
 """Topics that are never told: what happened in Slack is known there, and each webhook has an event of its own."""
 
 SIGNS = {
-    "completed": ":white_check_mark:",
     "recovered": ":white_check_mark:",
     "failed": ":x:",
     "degraded": ":warning:",
     "rolled_back": ":warning:",
     "dead_lettered": ":warning:",
 }
-STATUS = {"completed": "Success", "failed": "Failed", "rolled_back": "Rolled back"}
+STATUS = {
+    "started": (":hourglass_flowing_sand:", "Running"),
+    "completed": (":white_check_mark:", "Success"),
+    "rolled_back": (":rewind:", "Rolled back"),
+}
+FIRST = ("migration", "task_id", "name", "vm_id", "vm_name", "duration_ms", "environment")
+"""The fields that come first, in this order; then the status, then the others as the event has them."""
 SEVERITY_SIGNS = {
     Severity.CRITICAL: ":rotating_light:",
     Severity.ERROR: ":x:",
@@ -52,6 +60,22 @@ LABELS = {
     "vm_id": "VM id",
     "vm_name": "VM",
 }
+APPROVAL_SIGNS: dict[Standing, str] = {
+    "open": ":ballot_box_with_ballot:",
+    "granted": ":white_check_mark:",
+    "rejected": ":x:",
+    "expired": ":hourglass:",
+}
+APPROVAL_BUTTONS = (
+    Action(text="Approve", action_id="approve", style="primary"),
+    Action(text="Reject", action_id="reject", style="danger"),
+)
+ENDED: dict[Standing, str] = {
+    "granted": "This was approved already; nothing was changed.",
+    "rejected": "This was rejected already; nothing was changed.",
+    "expired": "The time for this is over; nothing was changed.",
+}
+VOTED = {"approve": "Approved", "reject": "Rejected"}
 NAMES = ("name", "vm_name", "migration", "task_id", "vm_id", "integration", "event_topic")
 """The fields whose first filled one names what the event is about, for the push notification."""
 
@@ -64,17 +88,16 @@ def event_message(event: Event[Any]) -> Message | None:
     what = event.topic.rpartition(".")[2]
     title = _title(event.topic)
     error = data.pop("error", None) or (data.pop("detail", None) if what == "degraded" else None)
-    facts = {_label(name): _value(name, value) for name, value in data.items() if value not in (None, "", {}, [])}
-    if what in STATUS and "Status" not in facts:
-        facts["Status"] = STATUS[what]
+    facts = {_label(name): _value(name, data[name]) for name in _ordered(data) if data[name] not in (None, "", {}, [])}
+    if what in STATUS and not error and "Status" not in facts:
+        facts = _with_status(facts, blocks.signed(*STATUS[what]))
     subject = next((str(data[name]) for name in NAMES if data.get(name)), "")
     summary = ": ".join(part for part in (title, subject, str(error or "")) if part)
     return Message(
         blocks.escape(summary),
         (
             blocks.header(title, SIGNS.get(what, "")),
-            *blocks.fields(facts),
-            *([blocks.code(str(error))] if error else []),
+            *([blocks.code(str(error)), *blocks.facts(facts)] if error else blocks.fields(facts)),
             blocks.context(f"{event.topic} at {_moment(event.time)}, event {event.id}"),
         ),
     )
@@ -95,6 +118,44 @@ def notification_message(notification: Notification) -> Message:
             *([blocks.buttons(notification.actions)] if notification.actions else []),
         ),
     )
+
+
+def approval_message(asked: Asked, votes: Sequence[Vote], stands: Standing) -> Message:
+    """What is asked and who may decide, with buttons while it is open; then what it came to, by whom and when."""
+    what, open_ = asked.what, stands == "open"
+    title = what.title if open_ else f"{stands.capitalize()}: {what.title}"
+    who = blocks.people(what.approvers) if what.approvers else "anybody here"
+    facts = {"Who decides": who, "Until": _moment(asked.expires_at)} if open_ else {}
+    if open_ and what.quorum > 1:
+        facts["Approvals needed"] = str(what.quorum)
+    done = [(VOTED[vote.decision], vote.user_id, f"at {_moment(vote.at)}") for vote in votes]
+    return Message(
+        blocks.escape(title),
+        (
+            blocks.header(title, APPROVAL_SIGNS[stands]),
+            *([blocks.text(what.text)] if what.text else []),
+            *blocks.fields(facts),
+            *blocks.notes(done),
+            *([blocks.buttons(APPROVAL_BUTTONS, APPROVAL_BLOCK + asked.id)] if open_ else []),
+            *([blocks.context(f"Nobody decided until {_moment(asked.expires_at)}")] if stands == "expired" else []),
+        ),
+    )
+
+
+def no_vote_message(asked: Asked | None, votes: Sequence[Vote], user: str, now: datetime) -> Message:
+    """Why a click did not count, for whoever clicked."""
+    mine = next((vote for vote in votes if vote.user_id == user), None)
+    if asked is None:
+        text = "This approval is not known any more."
+    elif asked.what.approvers and user not in asked.what.approvers:
+        text = "You are not among those who may decide this."
+    elif (stands := standing(asked, votes, now)) != "open":
+        text = ENDED[stands]
+    elif mine is not None:
+        text = f"You voted already: {VOTED[mine.decision].lower()} at {_moment(mine.at)}. A vote can't be changed."
+    else:
+        text = "That was not counted; please try again."
+    return Message(text, (blocks.text(text),))
 
 
 def status_message(components: Mapping[str, Health]) -> Message:
@@ -121,6 +182,16 @@ def vm_list_message(machines: Mapping[str, Mapping[str, JsonValue]]) -> Message:
     )
     total = f"Total: {len(entries)} VM{'s' if len(entries) > 1 else ''}"
     return Message(total, (blocks.header("VMs"), blocks.lines(entries), blocks.context(total)))
+
+
+def _ordered(data: Mapping[str, Any]) -> list[str]:
+    return [*(name for name in FIRST if name in data), *(name for name in data if name not in FIRST)]
+
+
+def _with_status(facts: Mapping[str, str], status: str) -> dict[str, str]:
+    first = {_label(name) for name in FIRST}
+    before = {label: value for label, value in facts.items() if label in first}
+    return before | {"Status": status} | dict(facts)
 
 
 def _title(topic: str) -> str:

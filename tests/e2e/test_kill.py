@@ -52,8 +52,10 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         settings = {
             "events": {"url": address},
             "integrations": {
-                "slack": slack.settings(),
-                "github": github.settings(),
+                # As fast as the workers can, so limits are not the subject. A task's events change one comment at
+                # GitHub; in Slack each leaves a message.
+                "slack": {**slack.settings(), "thread_mode": "new", "paced": False},
+                "github": {**github.settings(), "paced": False},
                 "webhook": receiver.settings(),
                 "log": {},
             },
@@ -99,10 +101,10 @@ async def test_nothing_is_lost_and_github_and_webhook_see_nothing_twice(stage: S
     everything = set(range(EVENTS))
     assert {_number_of(one.content) for one in stage.receiver.received} == everything, "a webhook is lost"
     assert len(webhooks) == EVENTS, "an event was sent under two webhook ids"
-    assert set(comments) == everything, "a comment is lost"
+    assert set(comments) == set(range(EVENTS - TASKS, EVENTS)), "a task's comment does not say how it ended"
     assert [n for n, count in comments.items() if count > 1] == [], "a comment is doubled"
     assert set(messages) == everything, "a Slack message is lost"
-    assert sum(messages.values()) - EVENTS <= KILLS * WORKERS * 16, "more Slack doubles than kills explain"
+    assert [n for n, count in messages.items() if count > 1] == [], "a Slack message is doubled"
     assert _first_arrivals_are_in_order(stage), "events of one task arrived out of order"
 
 

@@ -203,8 +203,8 @@ MUTANTS = (
     Mutant(
         "no look-up after an unknown end",
         "registry/dispatch.py",
-        "if entry.permission is Permission.UNKNOWN:\n            if isinstance(act.adapter, Reconciles):",
-        "if entry.permission is Permission.BUSY:\n            if isinstance(act.adapter, Reconciles):",
+        "if entry.permission is Permission.UNKNOWN:\n            if act.adapter.manifest.effects ==",
+        "if entry.permission is Permission.BUSY:\n            if act.adapter.manifest.effects ==",
     ),
 )
 

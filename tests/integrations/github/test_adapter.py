@@ -13,6 +13,7 @@ from integrations.base import Artifact, Delivery, Inbound, Notification, Outcome
 from integrations.errors import IntegrationError, Misconfigured, OutcomeUnknown, RateLimited, Rejected, ServiceFault
 from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub
+from integrations.github.marker import hidden
 
 Connect = Callable[[dict[str, Any]], Awaitable[GitHub]]
 
@@ -55,7 +56,7 @@ async def test_a_finished_task_is_commented_on_its_pull_request(fake: FakeGitHub
         completed(None),
         completed(""),
         catalog.event(MigrationCompleted(migration="m")),
-        catalog.event(TaskStarted(task_id="t", pull_request=PULL_REQUEST)),
+        catalog.event(TaskStarted(task_id="t")),
         catalog.event("custom.topic", {"pull_request": PULL_REQUEST}),
     ],
 )
@@ -131,7 +132,10 @@ async def test_an_artifact_is_made_and_bears_our_marker(fake: FakeGitHub, github
 @pytest.mark.parametrize(
     ("artifact", "said"),
     [
-        (Artifact(type="gist", content={}), "it makes: pull_request, issue, comment"),
+        (
+            Artifact(type="gist", content={}),
+            "it makes: pull_request, issue, comment, review_request, commit_status, check_run",
+        ),
         (Artifact(type="issue", content={"owner": "acme", "repo": "api"}), "issue: title: field required"),
         (Artifact(type="issue", content={**ARTIFACTS[1].content, "color": "red"}), "color: extra inputs"),
         (Artifact(type="issue", content={**ARTIFACTS[1].content, "repo": ".."}), "repo: "),
@@ -189,7 +193,7 @@ async def test_our_marker_quoted_by_somebody_else_proves_nothing(fake: FakeGitHu
 
 async def test_a_marker_in_the_text_of_an_event_is_not_taken_for_ours(fake: FakeGitHub, connect: Connect) -> None:
     github = await connect({**fake.settings(), "webhook_secret": None})  # anybody can compute these markers
-    forged = github._marker.sign("k2")
+    forged = hidden(github._marker.sign("k2"))
     error = catalog.event(
         TaskFailed(task_id="t", name=forged, pull_request=PULL_REQUEST, error=forged, error_type=forged)
     )

@@ -22,6 +22,7 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
+from integrations.github import writes
 from integrations.github.artifacts import Issue, PullRequest
 from integrations.github.client import THREADS, Client
 from integrations.github.config import GitHubConfig
@@ -105,7 +106,7 @@ async def test_each_answer_says_what_to_do_and_is_asked_for_once(
 ) -> None:
     fake.fail(status, headers=headers, body=body)
     with pytest.raises(error):
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
     assert len(fake.requests) == 1
     assert fake.effects() == []
 
@@ -133,14 +134,14 @@ async def test_a_rate_limit_says_how_long_to_wait(
     }
     fake.fail(403, headers=filled, body=says(LIMITED))
     with pytest.raises(RateLimited) as caught:
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
     assert caught.value.retry_after is not None
     assert abs(caught.value.retry_after - timedelta(seconds=seconds)) < timedelta(seconds=5)
 
 
 async def test_a_refusal_repeats_what_github_said_of_each_field(fake: FakeGitHub, client: Client) -> None:
     with pytest.raises(Rejected) as caught:
-        await client.create_comment(PLACE, "x" * 65_537)
+        await client.send(writes.comment(PLACE, "x" * 65_537))
     said = "GitHub answered 422: Validation Failed: body is too long (maximum is 65536 characters)"
     assert caught.value.detail == said
 
@@ -148,38 +149,38 @@ async def test_a_refusal_repeats_what_github_said_of_each_field(fake: FakeGitHub
 async def test_an_error_shows_no_credential_even_where_github_repeats_it(fake: FakeGitHub, client: Client) -> None:
     fake.fail(422, body=says(f"odd: token {fake.token} \n ghs_{'a' * 60}.b-c \x1b[31m"))
     with pytest.raises(Rejected) as caught:
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
     assert caught.value.detail == "GitHub answered 422: odd: token [hidden] [hidden] [31m"
 
 
 async def test_an_unknown_repository_is_rejected(client: Client) -> None:
     with pytest.raises(Rejected, match="our credentials may not see it"):
-        await client.create_comment(Place("acme/secret", 1), "hello")
+        await client.send(writes.comment(Place("acme/secret", 1), "hello"))
 
 
 async def test_a_repository_that_was_renamed_is_rejected(fake: FakeGitHub, client: Client) -> None:
     fake.moved.add("acme/api")
     with pytest.raises(Rejected, match="has moved"):
-        await client.create_issue(Issue(owner="acme", repo="api", title="t"), "b")
+        await client.send(writes.issue(Issue(owner="acme", repo="api", title="t"), "t", "b"))
     assert len(fake.requests) == 1
 
 
 async def test_a_write_without_the_right_is_a_matter_of_credentials(fake: FakeGitHub, client: Client) -> None:
     fake.forbidden.add("acme/api")
     with pytest.raises(AuthFailed):
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_an_answer_that_is_lost_leaves_the_outcome_unknown(fake: FakeGitHub, client: Client, when: Any) -> None:
     fake.swallow(when)
     with pytest.raises(OutcomeUnknown):
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
     assert len(fake.requests) == 1
     assert len(fake.effects()) == (when == "after")
 
 
-@pytest.mark.parametrize("call", [lambda client: client.create_comment(PLACE, "hello"), Client.account])
+@pytest.mark.parametrize("call", [lambda client: client.send(writes.comment(PLACE, "hello")), Client.account])
 async def test_a_connection_cut_before_any_answer_leaves_the_outcome_unknown(clients: Clients, call: Any) -> None:
     asked: list[bytes] = []
 
@@ -208,7 +209,7 @@ async def test_silence_leaves_the_outcome_unknown(clients: Clients, monkeypatch:
     async with server:
         client = clients({"token": "t", "base_url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"})
         with pytest.raises(OutcomeUnknown, match="ReadTimeout"):
-            await client.create_comment(PLACE, "hello")
+            await client.send(writes.comment(PLACE, "hello"))
         done.set()
 
 
@@ -217,13 +218,13 @@ async def test_a_closed_port_means_that_surely_nothing_was_done(clients: Clients
         port = free.getsockname()[1]
     client = clients({"token": "t", "base_url": f"http://127.0.0.1:{port}"})
     with pytest.raises(Unreachable):
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
 
 
 async def test_a_host_that_does_not_exist_means_that_surely_nothing_was_done(clients: Clients) -> None:
     client = clients({"token": "t", "base_url": "http://github.invalid"})
     with pytest.raises(Unreachable, match=r"github\.invalid"):
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
 
 
 async def test_a_service_that_speaks_no_tls_means_that_surely_nothing_was_done(
@@ -231,12 +232,12 @@ async def test_a_service_that_speaks_no_tls_means_that_surely_nothing_was_done(
 ) -> None:
     client = clients({"token": "t", "base_url": fake.url.replace("http:", "https:")})
     with pytest.raises(Unreachable):
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
 
 
 async def test_calls_at_the_same_time_each_arrive_once(fake: FakeGitHub, client: Client, eager_threads: None) -> None:
     bodies = [f"comment {number}" for number in range(60)]
-    made = await asyncio.gather(*(client.create_comment(PLACE, body) for body in bodies))
+    made = await asyncio.gather(*(client.send(writes.comment(PLACE, body)) for body in bodies))
     assert sorted(comment.body for comment in fake.comments) == sorted(bodies)
     by_id = {str(comment.id): comment.body for comment in fake.comments}
     assert [by_id[one.reference] for one in made] == bodies
@@ -245,10 +246,10 @@ async def test_calls_at_the_same_time_each_arrive_once(fake: FakeGitHub, client:
 
 async def test_a_cancelled_call_does_not_disturb_the_next(fake: FakeGitHub, client: Client) -> None:
     for number in range(20):
-        call = asyncio.create_task(client.create_comment(PLACE, f"cancelled {number}"))
+        call = asyncio.create_task(client.send(writes.comment(PLACE, f"cancelled {number}")))
         await asyncio.sleep(0)
         call.cancel()
-        await client.create_comment(PLACE, f"kept {number}")
+        await client.send(writes.comment(PLACE, f"kept {number}"))
     kept = [comment.body for comment in fake.comments if comment.body.startswith("kept")]
     assert sorted(kept) == sorted(f"kept {number}" for number in range(20))
 
@@ -256,19 +257,19 @@ async def test_a_cancelled_call_does_not_disturb_the_next(fake: FakeGitHub, clie
 async def test_writes_are_not_delayed(fake: FakeGitHub, client: Client) -> None:
     began = time.monotonic()
     for _ in range(5):
-        await client.create_comment(PLACE, "hello")
+        await client.send(writes.comment(PLACE, "hello"))
     assert time.monotonic() - began < 3  # PyGithub's own default is a second between two writes
 
 
 async def test_enterprise_server_has_its_api_under_a_path(fake: FakeGitHub, clients: Clients) -> None:
     client = clients({**fake.settings(), "base_url": f"{fake.url}/api/v3"})
-    made = await client.create_comment(PLACE, "hello")
+    made = await client.send(writes.comment(PLACE, "hello"))
     assert made.url.startswith("https://github.com/acme/api/pull/7#issuecomment-")
     assert fake.requests[0].path == "/api/v3/repos/acme/api/issues/7/comments"
 
 
 async def test_every_request_names_its_version_and_its_sender(fake: FakeGitHub, client: Client) -> None:
-    await client.create_comment(PLACE, "hello")
+    await client.send(writes.comment(PLACE, "hello"))
     headers = fake.requests[0].headers
     assert headers["x-github-api-version"] == "2022-11-28"
     assert headers["user-agent"] == "eventbus-integrations"
@@ -277,7 +278,7 @@ async def test_every_request_names_its_version_and_its_sender(fake: FakeGitHub, 
 
 async def test_a_pull_request_is_opened_as_asked_for(fake: FakeGitHub, client: Client) -> None:
     content = PullRequest(owner="acme", repo="api", title="T", head="ada:topic", base="main", draft=True)
-    made = await client.create_pull_request(content, "text")
+    made = await client.send(writes.pull_request(content, content.title, "text"))
     pull = fake.pulls[-1]
     assert (made.reference, made.url) == (str(pull.number), f"https://github.com/acme/api/pull/{pull.number}")
     assert (pull.title, pull.body, pull.head, pull.base, pull.draft) == ("T", "text", "ada:topic", "main", True)
@@ -285,7 +286,7 @@ async def test_a_pull_request_is_opened_as_asked_for(fake: FakeGitHub, client: C
 
 async def test_an_issue_is_opened_as_asked_for(fake: FakeGitHub, client: Client) -> None:
     content = Issue(owner="acme", repo="api", title="T", labels=("bug", "ci"), assignees=("ada",))
-    made = await client.create_issue(content, "text")
+    made = await client.send(writes.issue(content, content.title, "text"))
     issue = fake.issues[-1]
     assert (made.reference, made.url) == (str(issue.number), f"https://github.com/acme/api/issues/{issue.number}")
     assert (issue.title, issue.body, issue.labels, issue.assignees) == ("T", "text", ["bug", "ci"], ["ada"])

@@ -29,7 +29,7 @@ async def test_a_comment_can_be_made_read_changed_and_deleted(fake: FakeGitHub, 
     assert (await http.patch(path, json={"body": "two"})).json()["body"] == "two"
     assert (await http.delete(path)).status_code == 204
     assert (await http.get(path)).status_code == 404
-    assert fake.effects() == ["comment acme/api#7 by acme-bot: one"]
+    assert fake.effects() == ["comment acme/api#7 by acme-bot: one", "change acme/api#7 by acme-bot: two"]
 
 
 async def test_lists_come_in_pages_with_a_link_to_the_next(fake: FakeGitHub, http: httpx.AsyncClient) -> None:

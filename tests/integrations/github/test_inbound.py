@@ -68,6 +68,7 @@ async def test_an_opened_pull_request_becomes_an_event(sender: FakeGitHub) -> No
         "url": "https://github.com/acme/api/pull/7",
         "title": "Add e-mail to users",
         "ref": None,
+        "ours": False,
         "body_key": None,
     }
     assert event.data.body == sender.pull_request_opened()

@@ -18,6 +18,7 @@ from eventbus.topics import (
     MigrationRolledBack,
     TaskCompleted,
     TaskFailed,
+    TaskStarted,
     VmCreated,
 )
 from integrations.base import Action, Notification
@@ -112,6 +113,7 @@ hostile = st.one_of(
             TaskCompleted(task_id="t-1", name="unit tests", duration_ms=1834, result={"passed": 310}),
             '**Task completed:** unit tests (t-1)\n\n- Duration: 1.8 s\n\n```\n{\n  "passed": 310\n}\n```\n\n' + MARKER,
         ),
+        (TaskStarted(task_id="t-1", worker="w_1"), f"**Task started:** t-1\n\n- Worker: w\\_1\n\n{MARKER}"),
         (TaskCompleted(task_id="t-1"), f"**Task completed:** t-1\n\n{MARKER}"),
         (
             TaskFailed(task_id="t-1", error="2 of 310 failed", error_type="TestFailure", environment="ci"),
@@ -263,8 +265,9 @@ def test_a_long_notification_keeps_its_facts_and_its_link() -> None:
     assert "em" not in shown(body).tags
 
 
-def test_the_body_of_an_artifact_is_used_as_it_is() -> None:
-    assert render.artifact_body("Thanks @ada, fixes #12", MARKER) == f"Thanks @ada, fixes #12\n\n{MARKER}"
+def test_a_trusted_body_of_an_artifact_is_used_as_it_is() -> None:
+    body = render.artifact_body("Thanks @ada, fixes #12 ![x](https://a.example/p.png)", MARKER, trusted=True)
+    assert body == f"Thanks @ada, fixes #12 ![x](https://a.example/p.png)\n\n{MARKER}"
 
 
 def test_a_long_body_of_an_artifact_is_cut_and_its_code_block_closed() -> None:
@@ -273,3 +276,88 @@ def test_a_long_body_of_an_artifact_is_cut_and_its_code_block_closed() -> None:
     page = shown(body)
     assert len(page.remarks) == 1
     assert "eventbus:v1" not in "".join(page.shown)
+
+
+# -- Markdown that keeps its format -----------------------------------------------------------------------------------
+
+
+@given(hostile)
+@example("&#64;ada &commat;ada &num;12 &#x40;ada")
+def test_markdown_of_an_artifact_pings_and_refers_to_nothing_and_loads_nothing(text: str) -> None:
+    body = render.artifact_body(text, MARKER)
+    page = shown(body.removesuffix(MARKER))
+    said = "".join(page.shown)
+    assert not re.search(r"@\w|#\d|\bgh-\d", said, re.IGNORECASE)
+    assert not page.tags & {"img", "picture", "source", "video", "audio", "svg"}
+    assert page.remarks == []
+    assert "<!--" not in body.removesuffix(MARKER)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Head\n\n- one\n- *two* `code` [link](https://example.com/a?b=c#section)\n\n| a | b |\n|---|---|\n| 1 | 2 |",
+        "```python\nprint(1)\n```\n\n> quoted <details><summary>More</summary>x</details>",
+        "Tom &amp; Jerry &lt;3 e-mail: 5 > 3! [x]: y",
+    ],
+)
+def test_markdown_that_does_nothing_is_left_as_it_is(text: str) -> None:
+    assert render.markdown(text, 65_536, trusted=False) == text
+
+
+@pytest.mark.parametrize("kind", ["issues", "pull", "discussions", "commit"])
+def test_the_full_address_of_an_issue_is_no_reference(kind: str) -> None:
+    text = render.markdown(f"Fixes https://github.com/acme/api/{kind}/16", 1000, trusted=False)
+    assert "://github.com" not in text
+
+
+@given(hostile.filter(lambda text: bool(text.strip())))
+def test_a_title_is_one_line_and_refers_to_nothing(text: str) -> None:
+    title = render.title(text, trusted=False)
+    assert "\n" not in title
+    assert not re.search(r"@\w|#\d|\bgh-\d", title, re.IGNORECASE)
+
+
+def test_a_title_that_grows_by_what_breaks_it_still_fits() -> None:
+    assert len(render.title("@a " * 85, trusted=False)) <= render.MAX_TITLE
+
+
+SECTION = "## Section\n\nSome words.\n\n```\ncode\n\nmore code\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\n"
+
+
+@given(st.integers(min_value=300, max_value=3000))
+def test_a_cut_between_blocks_splits_no_table_and_no_code(room: int) -> None:
+    text = SECTION * 40
+    kept, _, note = render.cut_block(text, room).rpartition("\n\n")
+    assert len(kept) + len(note) + 2 <= room
+    assert text.startswith(kept)
+    assert note == f"... {len(text) - len(kept):,} more characters"
+    assert kept.split("\n")[-1] in ("## Section", "Some words.", "```", "| 3 | 4 |")
+    assert kept.count("```") % 2 == 0
+
+
+@pytest.mark.parametrize("fence", ["```", "~~~~", "`" * 40])
+def test_a_code_block_larger_than_half_of_the_room_is_cut_at_a_line_and_closed(fence: str) -> None:
+    text = f"Log:\n\n{fence}text\n" + "a line\n" * 2000 + f"{fence}\n\nEnd"
+    result = render.cut_block(text, 1000)
+    assert 900 < len(result) <= 1000
+    assert re.search(rf"\na line\n{fence}\n\n\\.\\.\\. [\d,]+ more characters$".replace("\\\\", "\\"), result)
+    assert "more characters" in "".join(shown(result).shown).split("a line")[-1]
+
+
+def test_a_table_larger_than_half_of_the_room_is_cut_at_a_row() -> None:
+    text = "Rows:\n\n| a | b |\n|---|---|\n" + "| 1 | 2 |\n" * 500
+    result = render.cut_block(text, 1000)
+    assert len(result) <= 1000
+    assert re.search(r"\n\| 1 \| 2 \|\n\n\.\.\. [\d,]+ more characters$", result)
+
+
+@given(hostile, st.integers(min_value=60, max_value=400))
+def test_a_cut_between_blocks_keeps_within_the_room(text: str, room: int) -> None:
+    assert len(render.cut_block(text * 3, room)) <= room
+
+
+def test_a_body_that_just_fits_is_not_cut() -> None:
+    room = render.MAX_CHARACTERS - len(f"\n\n{MARKER}")
+    assert render.artifact_body("x" * room, MARKER) == "x" * room + f"\n\n{MARKER}"
+    assert "more characters" in render.artifact_body("x" * (room + 1), MARKER)

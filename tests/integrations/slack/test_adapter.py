@@ -8,7 +8,7 @@ import pytest
 from eventbus.catalog import catalog
 from eventbus.topics import MigrationCompleted, SlackCommand, TaskFailed, VmCreated, VmStopped, WebhookReceived
 from integrations import base
-from integrations.base import Action, Delivery, Health, Inbound, Notification, Outcome
+from integrations.base import Action, Delivery, Health, Inbound, Notification, Outcome, Reconciles
 from integrations.errors import Rejected
 from integrations.slack import Slack
 from integrations.slack.fake import FakeSlack
@@ -134,7 +134,8 @@ async def test_the_health_of_a_webhook_says_that_it_was_not_verified(make_slack:
 
 async def test_the_manifest_says_what_the_adapter_does(slack: Slack) -> None:
     assert isinstance(slack, Inbound)
-    assert slack.manifest.effects == "at_least_once"
+    assert isinstance(slack, Reconciles)
+    assert (slack.manifest.effects, slack.manifest.emits) == ("searchable", Slack.manifest.emits)
     assert "slack.command.*" in slack.manifest.handles
     assert all(field.description for field in slack.manifest.config.model_fields.values())
 

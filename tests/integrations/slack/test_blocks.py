@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import html
+import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given, settings
@@ -9,11 +11,14 @@ from hypothesis import strategies as st
 
 from eventbus.catalog import catalog
 from eventbus.event import Event
+from eventbus.topics.approval import Vote
 from integrations.base import Action, Health, Notification, Severity
 from integrations.slack import blocks, render
+from integrations.slack.approvals import Approval, Asked, Standing
 from integrations.slack.blocks import Message
 from integrations.slack.fake import refusal
 
+PERSON = re.compile(r"<@U0[AB]>")
 LINK = re.compile(r"<https?://[^<>|\s]+>")
 HOSTILE = st.sampled_from(
     [
@@ -105,6 +110,19 @@ def test_no_notification_text_can_ping_anybody_or_break_a_limit(
 
 
 @few
+@given(TEXT, TEXT, st.sampled_from(["open", "granted", "rejected", "expired"]))
+def test_no_approval_can_ping_anybody_but_those_it_names_or_break_a_limit(
+    title: str, body: str, stands: Standing
+) -> None:
+    what = Approval(title=(title or "x")[:140], text=body[:3000], approvers=("U0A", "U0B"), quorum=2)
+    now = datetime(2026, 1, 12, tzinfo=UTC)
+    votes = [Vote(user_id=user, decision="approve", at=now) for user in what.approvers]
+    message = render.approval_message(Asked(id="x", what=what, expires_at=now), votes, stands)
+    shown = json.loads(PERSON.sub("", json.dumps(message.blocks)))
+    assert_fit_for_slack(Message(message.text, tuple(shown)))
+
+
+@few
 @given(st.dictionaries(TEXT, TEXT | st.just("\ud800"), max_size=40))
 def test_no_component_or_machine_can_ping_anybody_or_break_a_limit(named: dict[str, str]) -> None:
     assert_fit_for_slack(render.status_message({name: Health("degraded", text) for name, text in named.items()}))
@@ -147,6 +165,13 @@ def test_a_link_is_made_of_a_plain_web_address_only() -> None:
         "see https://a.example",
     ):
         assert not isinstance(blocks.link(text), blocks.Markup)
+
+
+def test_a_person_is_named_by_an_id_and_by_nothing_else() -> None:
+    assert blocks.person("U0ADA") == "<@U0ADA>"
+    for text in ("!channel", "@here", "u0ada", "U0ADA|x", "U0ADA>", "<!channel>", "S1TEAM", "U", ""):
+        assert blocks.person(text) == text
+        assert not isinstance(blocks.person(text), blocks.Markup)
 
 
 def test_fields_beyond_the_tenth_are_counted_not_lost_in_silence() -> None:

@@ -20,7 +20,7 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
-from integrations.slack import Slack, client
+from integrations.slack import Slack, client, plan
 from integrations.slack.blocks import Message
 from integrations.slack.fake import FakeSlack
 
@@ -174,10 +174,10 @@ async def test_a_message_asks_slack_to_make_no_links_and_carries_its_deliverys_m
     await slack.send_notification(HELLO, Delivery("group:event:target"))
     sent = json.loads(fake.requests[-1].body)
     assert (sent["parse"], sent["link_names"], sent["unfurl_links"], sent["unfurl_media"]) == ("none",) + (False,) * 3
-    mark = {"event_type": "eventbus_delivery", "event_payload": {"key": client.key_mark("group:event:target")}}
+    mark = {"event_type": "eventbus_delivery", "event_payload": {"key": plan.key_mark("group:event:target")}}
     assert fake.messages[0].metadata == mark
     assert "group:event" not in json.dumps(sent)
-    assert client.key_mark("a") != client.key_mark("b")
+    assert plan.key_mark("a") != plan.key_mark("b")
 
 
 async def test_an_incoming_webhook_posts_to_its_one_channel(make_slack: MakeSlack, fake: FakeSlack) -> None:

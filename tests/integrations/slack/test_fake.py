@@ -120,3 +120,49 @@ async def test_what_slack_sends_can_be_posted_over_http_as_it_is(fake: FakeSlack
     headers, body = fake.event_callback({"type": "app_mention"}, retry=2)
     assert headers["X-Slack-Retry-Num"] == "2"
     assert json.loads(body)["event"]["type"] == "app_mention"
+
+
+async def ask(fake: FakeSlack, method: str, *, token: str | None = None, **arguments: Any) -> dict[str, Any]:
+    return await call(fake, method, arguments, token)
+
+
+async def test_history_has_ids_only_and_metadata_only_when_asked(fake: FakeSlack) -> None:
+    metadata = {"event_type": "t", "event_payload": {"key": "k"}}
+    posted = await ask(fake, "chat.postMessage", channel="#general", text="a", metadata=metadata)
+    assert (await ask(fake, "conversations.history", channel="#general"))["error"] == "channel_not_found"
+    plain = await ask(fake, "conversations.history", channel=posted["channel"])
+    assert "metadata" not in plain["messages"][0]
+    full = await ask(fake, "conversations.history", channel=posted["channel"], include_all_metadata=True)
+    assert full["messages"][0]["metadata"] == metadata
+    late = await ask(fake, "conversations.history", channel=posted["channel"], oldest=str(float(posted["ts"]) + 1))
+    assert late["messages"] == []
+
+
+async def test_replies_stand_in_their_thread_and_in_history_only_when_sent_to_the_channel(fake: FakeSlack) -> None:
+    root = await ask(fake, "chat.postMessage", channel="C0GENERAL", text="root")
+    for broadcast in (False, True):
+        body = {"text": f"reply {broadcast}", "thread_ts": root["ts"], "reply_broadcast": broadcast}
+        await ask(fake, "chat.postMessage", channel="C0GENERAL", **body)
+    thread = await ask(fake, "conversations.replies", channel="C0GENERAL", ts=root["ts"])
+    assert [m["text"] for m in thread["messages"]] == ["root", "reply False", "reply True"]
+    history = await ask(fake, "conversations.history", channel="C0GENERAL")
+    assert [m["text"] for m in history["messages"]] == ["reply True", "root"]
+    assert (await ask(fake, "conversations.replies", channel="C0GENERAL", ts="1.1"))["error"] == "thread_not_found"
+
+
+async def test_pages_end_with_an_empty_cursor(fake: FakeSlack) -> None:
+    first = await ask(fake, "conversations.list", limit=2)
+    second = await ask(fake, "conversations.list", limit=2, cursor=first["response_metadata"]["next_cursor"])
+    names = [one["name"] for page in (first, second) for one in page["channels"]]
+    assert (names, second["response_metadata"]["next_cursor"]) == (list(fake.channels), "")
+
+
+async def test_a_right_that_was_not_given_is_missed_by_name(fake: FakeSlack) -> None:
+    fake.scopes.clear()
+    said = await ask(fake, "conversations.history", channel="C0GENERAL")
+    assert (said["error"], said["needed"]) == ("missing_scope", "channels:history")
+
+
+async def test_a_socket_is_opened_with_an_app_level_token_only(fake: FakeSlack) -> None:
+    assert (await ask(fake, "apps.connections.open"))["error"] == "invalid_auth"
+    assert (await ask(fake, "apps.connections.open", token=fake.app_token))["url"].startswith("ws://")
