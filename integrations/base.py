@@ -435,6 +435,24 @@ class InboundReply:
     replay_status: int | None = None
 
 
+Accept = Callable[[InboundReply], Awaitable[None]]
+"""Makes the events of a reply durable; raises where that can't be."""
+
+
+@runtime_checkable
+class Listens(Protocol):
+    """An adapter that fetches what its service has to say, over a connection that it opens itself."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether its settings ask for that."""
+        ...
+
+    async def listen(self, accept: Accept) -> None:
+        """Serve one connection until the service ends it. Raises IntegrationError when there is none."""
+        ...
+
+
 @runtime_checkable
 class Inbound(Protocol):
     """An adapter whose service calls us."""
@@ -445,6 +463,7 @@ class Inbound(Protocol):
 
 
 __all__ = [
+    "Accept",
     "Action",
     "Artifact",
     "Budget",
@@ -460,6 +479,7 @@ __all__ = [
     "InboundReply",
     "InboundRequest",
     "Integration",
+    "Listens",
     "Manifest",
     "Notification",
     "Outcome",

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from eventbus import Attempt, Event, EventBus, EventBusError, Refused, TryLater, Unavailable
+from eventbus.backoff import RECONNECT
 from eventbus.pattern import check_pattern, check_topic
 from integrations.base import (
     Artifact,
@@ -23,6 +24,8 @@ from integrations.base import (
     Delivery,
     DeliveryResult,
     Health,
+    InboundReply,
+    Listens,
     Notification,
     Target,
 )
@@ -61,7 +64,7 @@ class Registry:
         self._serve = serve
         self._dispatcher = Dispatcher(bus, metrics)
         self._accounts: dict[str, Account] = {}
-        self._retries: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # -- accounts --------------------------------------------------------------------------------------------------
 
@@ -95,9 +98,9 @@ class Registry:
 
     async def stop(self) -> None:
         """Close every account."""
-        for task in self._retries:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._retries, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(self._close(account) for account in self))
 
     async def _start(self, account: Account) -> None:
@@ -108,7 +111,7 @@ class Registry:
         if self._serve:
             for group, target in account.targets(self._routing):
                 await self._declare(account, group, target)
-        self._retries.add(asyncio.create_task(self._keep_trying(account), name=f"initialize {account.name}"))
+        self._tasks.add(asyncio.create_task(self._keep_trying(account), name=f"initialize {account.name}"))
 
     async def _initialize(self, account: Account, seconds: float) -> None:
         context = Context(
@@ -144,8 +147,29 @@ class Registry:
     async def _subscribe(self, account: Account) -> None:
         if not self._serve:
             return
+        if isinstance(account.adapter, Listens) and account.adapter.listens:
+            listening = self._keep_listening(account.name, account.adapter)
+            self._tasks.add(asyncio.create_task(listening, name=f"listen {account.name}"))
         for group, target in account.targets(self._routing):
             await self._subscribe_target(account, group, target)
+
+    async def _keep_listening(self, name: str, adapter: Listens) -> None:
+        """Connection after connection, for as long as we serve."""
+
+        async def accept(reply: InboundReply) -> None:
+            if reply.events:
+                await self._bus.publish_many(reply.events, remember=reply.remember)
+
+        lost = 0
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await contained(adapter.listen(accept))
+                lost = 0
+            except Exception as error:  # noqa: BLE001  an adapter may raise anything; it must not stop the others
+                lost = 1 if asyncio.get_running_loop().time() - began > RETRY_SECONDS else lost + 1
+                _log.warning("not listening", integration=name, fault=describe(error))
+                await asyncio.sleep(RECONNECT.delay(lost).total_seconds())
 
     async def _subscribe_target(self, account: Account, group: str, target: Target) -> None:
         async def handle(event: Event[Any], attempt: Attempt) -> None:

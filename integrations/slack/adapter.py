@@ -15,6 +15,7 @@ from eventbus.event import Event
 from eventbus.topics import SlackAction
 from eventbus.topics.approval import ApprovalDue, ApprovalExpired, ApprovalGranted, ApprovalRejected
 from integrations.base import (
+    Accept,
     Artifact,
     Budget,
     Context,
@@ -39,7 +40,7 @@ from integrations.slack.client import Client, hook_body
 from integrations.slack.config import SlackConfig
 from integrations.slack.inbound import Inbox
 from integrations.slack.plan import Plan, Shown, key_mark, place, plan, state_after
-from integrations.slack.socket import Accept, serve
+from integrations.slack.socket import serve
 
 LOOK_BACK = timedelta(days=1)
 """How long before an event's time its message is looked for: the publisher's clock and Slack's may differ."""
@@ -195,6 +196,11 @@ class Slack(Integration[SlackConfig]):
     async def receive(self, request: InboundRequest) -> InboundReply:
         """A slash command, a pressed button or an event of the Events API."""
         return await self._inbox.receive(request)
+
+    @property
+    def listens(self) -> bool:
+        """Whether Socket Mode is set up."""
+        return self.config.app_token is not None
 
     async def listen(self, accept: Accept) -> None:
         """Socket Mode: serve one connection, the same way as `receive`. Returns when Slack ends it: call it again.

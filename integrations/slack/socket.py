@@ -10,22 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
-from integrations.base import InboundReply
+from integrations.base import Accept
 from integrations.errors import NotReady, Refusal, Unreachable
 from integrations.slack.inbound import Inbox
 
 HEARTBEAT_SECONDS = 10
 """Without an answer to a ping for this long, the connection is given up for dead."""
 MAX_ENVELOPE_BYTES = 4 * 1024 * 1024
-
-Accept = Callable[[InboundReply], Awaitable[None]]
-"""Makes a reply's events durable; raises when it can't."""
 
 
 async def serve(address: str, inbox: Inbox, accept: Accept, log: FilteringBoundLogger) -> None:
