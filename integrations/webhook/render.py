@@ -1,16 +1,17 @@
 """Event in, HTTP request out. Pure: no clock, no I/O; this is also the preview.
 
 The body is the same on every attempt, byte for byte. The `webhook-id` is too: receivers know a repeat by it. Only the
-time stamp of the attempt changes, and the signature with it.
+time stamp of the attempt changes, and the signatures with it: one for each secret that is valid at that time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import SecretStr
 from pydantic_core import to_json
 
 from eventbus.codec import to_cloudevent
@@ -48,7 +49,10 @@ def render_event(event: Event[Any], endpoint: Endpoint, key: str, now: float) ->
         content: dict[str, Any] = to_cloudevent(event)
     else:
         dumped = event.model_dump(mode="json", include={"time", "data"})
-        content = _envelope(endpoint, event.topic) | {"timestamp": dumped["time"], "data": dumped["data"]}
+        content = _envelope(endpoint, event.topic) | {"timestamp": dumped["time"]}
+        if endpoint.format == "plain":
+            content["source"] = event.source
+        content["data"] = dumped["data"]
     return _request(content, endpoint, key, now)
 
 
@@ -80,13 +84,15 @@ def _request(content: dict[str, Any], endpoint: Endpoint, key: str, now: float) 
         "webhook-id": webhook_id,
         "webhook-timestamp": str(timestamp),
     }
-    headers |= _signature(webhook_id, timestamp, body, endpoint)
+    headers |= _signature(webhook_id, timestamp, body, endpoint, endpoint.secrets(now))
     return Request("POST", endpoint.url.get_secret_value(), headers, body)
 
 
-def _signature(webhook_id: str, timestamp: int, body: bytes, endpoint: Endpoint) -> dict[str, str]:
-    if endpoint.secret is None:
+def _signature(
+    webhook_id: str, timestamp: int, body: bytes, endpoint: Endpoint, secrets: Sequence[SecretStr]
+) -> dict[str, str]:
+    if not secrets:
         return {}
     if endpoint.format == "plain":
-        return {"x-signature": sign_plain(body, endpoint.secret)}
-    return {"webhook-signature": sign_standard(webhook_id, timestamp, body, endpoint.secrets)}
+        return {"x-signature": sign_plain(body, secrets[0])}
+    return {"webhook-signature": sign_standard(webhook_id, timestamp, body, secrets)}

@@ -22,6 +22,7 @@ from service.cli.replay import replay
 from service.cli.routes import routes
 from service.cli.schedules import schedules
 from service.cli.unknown import unknown
+from service.cli.webhooks import webhooks
 
 EPILOG = """\b
 First steps:
@@ -55,5 +56,5 @@ def main() -> None:
 
 for command in (worker, gateway, publish, listen, topics, integrations, schedules, config, doctor, demo):
     main.add_command(command)
-for command in (explain_, routes, dead, unknown, groups, replay, audit):
+for command in (explain_, routes, dead, unknown, webhooks, groups, replay, audit):
     main.add_command(command)

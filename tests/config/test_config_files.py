@@ -212,7 +212,9 @@ def test_the_users_file_without_its_own_adapter_is_refused_naming_the_line(
         load(path, adapters, SECRETS)
     (fault,) = caught.value.faults
     assert (fault.line, fault.dotted) == (17, "integrations.myintegration")
-    assert fault.message.startswith("no adapter 'myintegration' is installed; known: github, log, pagerduty, slack, webhook. ")
+    assert fault.message.startswith(
+        "no adapter 'myintegration' is installed; known: github, log, pagerduty, slack, webhook. "
+    )
 
 
 @pytest.mark.parametrize("name", ["default.yaml", "example.yaml", "production.yaml"])

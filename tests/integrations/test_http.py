@@ -6,7 +6,9 @@ import asyncio
 import email.utils
 import gzip
 import logging
+import resource
 import socket
+import ssl
 import time
 import tracemalloc
 import zlib
@@ -27,6 +29,7 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
+from integrations.exchange import listening
 from integrations.http import MAX_ANSWER_BYTES, Answer, Http, check
 
 SECRET_PATH = "/services/T000/canary-in-the-path"
@@ -300,6 +303,211 @@ async def test_a_gzip_bomb_is_cut_before_it_fills_the_memory(http: Http) -> None
             tracemalloc.stop()
     assert len(answer.body) == MAX_ANSWER_BYTES
     assert peak < 10 * MAX_ANSWER_BYTES
+
+
+async def test_a_caller_may_want_less_of_an_answer(http: Http) -> None:
+    async with port(says(reply("200 OK", b"x" * 1000))) as url:
+        assert (await http.request("GET", url, max_answer=10)).body == b"x" * 10
+
+
+async def test_a_gigabyte_in_chunks_is_cut_at_the_socket_and_memory_stays_flat(http: Http) -> None:
+    poured = 0
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal poured
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+        for _ in range(1024):
+            writer.write(chunk)
+            await writer.drain()
+            poured += 1 << 20
+
+    async with port(pour) as url:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        answer = await http.request("GET", url, max_answer=65_536)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert (answer.status, len(answer.body)) == (200, 65_536)
+    assert poured < 64 << 20, "the server could pour what the sockets hold, and no more"
+    assert grown < 32 * 1024, f"the process grew by {grown} KiB"
+
+
+# -- where others choose the address -----------------------------------------------------------------------------------
+
+
+class Names:
+    """The resolver's answers, in order; the last one stays. Everything else is resolved as ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> None:
+        self.asked = 0
+        self._answers = list(answers)
+        self._really = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._answer)
+
+    def _answer(self, host: str, number: int, *rest: object, **more: object) -> object:
+        if host != "receiver.example":
+            return self._really(host, number, *rest, **more)  # type: ignore[arg-type]
+        self.asked += 1
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        kinds = {address: socket.AF_INET6 if ":" in address else socket.AF_INET for address in answer}
+        return [(kind, socket.SOCK_STREAM, 6, "", (address, number)) for address, kind in kinds.items()]
+
+
+@asynccontextmanager
+async def guarded(*allow: str, connect: float = 3) -> AsyncIterator[Http]:
+    async with Http(connect=timedelta(seconds=connect)) as plain:
+        client = plain.guarded(allow)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+def at_receiver(url: str) -> str:
+    return url.replace("127.0.0.1", "receiver.example")
+
+
+async def test_a_guarded_client_connects_to_no_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(monkeypatch, ["127.0.0.1"])
+    heard: list[str] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append("a request")
+
+    async with port(talk) as url, guarded() as http:
+        with pytest.raises(Misconfigured, match=r"127\.0\.0\.1 is not public \(loopback\)"):
+            await http.request("GET", url)
+        with pytest.raises(Unreachable, match=r"has the address 127\.0\.0\.1, which is not public"):
+            await http.request("GET", at_receiver(url))
+        for odd in ("2130706433", "0x7f.1", "127.1", "0177.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]"):
+            with pytest.raises(Misconfigured):
+                await http.request("GET", url.replace("127.0.0.1", odd))
+    assert (heard, names.asked) == ([], 1)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+async def test_one_private_address_of_a_name_spoils_them_all(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    answer = ["8.8.8.8", "2606:4700::1"]
+    answer.insert(place, "10.0.0.5")
+    Names(monkeypatch, answer)
+    async with guarded() as http:
+        with pytest.raises(Unreachable, match=r"has the address 10\.0\.0\.5, which is not public"):
+            await http.request("GET", "https://receiver.example/")
+
+
+async def test_a_name_is_resolved_once_and_the_address_that_was_checked_is_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DNS rebinding: harmless when it is asked first, private from then on."""
+    names = Names(monkeypatch, ["127.0.0.2"], ["127.0.0.1"])
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(reply("200 OK", b"the checked one"))
+        await writer.drain()
+        writer.close()
+
+    async with port(says(reply("200 OK", b"the private one"))) as url, guarded("127.0.0.2") as http:
+        number = int(url.split(":")[2].split("/")[0])
+        async with await asyncio.start_server(serve, "127.0.0.2", number):
+            answer = await http.request("GET", at_receiver(url))
+            assert (answer.body, names.asked) == (b"the checked one", 1)
+            assert f"Host: receiver.example:{number}\r\n".encode() in heads[0]
+            with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
+                await http.request("GET", at_receiver(url))
+
+
+async def test_the_tls_handshake_names_the_host_and_not_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Names(monkeypatch, ["127.0.0.1"])
+    named: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sni_callback = lambda connection, name, of: named.append(name)
+
+    async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(nothing, "127.0.0.1", 0, ssl=context) as server, guarded("127.0.0.1") as http:
+        with pytest.raises(Unreachable, match="SSL"):  # it has no certificate
+            await http.request("GET", f"https://receiver.example:{server.sockets[0].getsockname()[1]}/")
+    assert named == ["receiver.example"]
+
+
+async def test_what_a_client_with_more_exceptions_is_connected_to_another_does_not_reuse() -> None:
+    async with Http() as open_to_all, port(says(reply("204 No Content"))) as url:
+        client = open_to_all.guarded()
+        assert (await open_to_all.request("GET", url)).status == 204
+        with pytest.raises(Misconfigured):
+            await client.request("GET", url)
+        await client.close()
+
+
+async def test_a_redirect_to_where_a_cloud_keeps_its_credentials_is_not_followed() -> None:
+    there = "Location: http://169.254.169.254/latest/meta-data/"
+    async with port(says(reply("302 Found", b"", there))) as url, guarded("127.0.0.1") as http:
+        assert (await http.request("GET", url)).status == 302
+        with pytest.raises(Misconfigured, match="hands out the credentials"):
+            await http.request("GET", "http://169.254.169.254/latest/meta-data/")
+
+
+async def test_a_guarded_client_uses_no_proxy_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    async with guarded("127.0.0.1") as http, port(says(reply("204 No Content"))) as url:
+        assert (await http.request("GET", url)).status == 204
+
+
+def hanging(address: str, number: int) -> list[socket.socket]:
+    """A port whose queue of connections is full: one more gets no answer (Linux drops it)."""
+    full = socket.socket()
+    full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    full.bind((address, number))
+    full.listen(0)
+    waiting = [socket.socket() for _ in range(4)]
+    for one in waiting:
+        one.setblocking(False)
+        one.connect_ex(full.getsockname())
+    return [full, *waiting]
+
+
+async def test_an_address_that_does_not_answer_holds_the_next_one_back_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with port(says(reply("204 No Content"))) as url, guarded("127.0.0.0/8") as http:
+        taken = hanging("127.0.0.3", int(url.split(":")[2].split("/")[0]))
+        Names(monkeypatch, ["127.0.0.3", "127.0.0.4", "127.0.0.1"])  # hangs, refuses, answers
+        started = time.monotonic()
+        assert (await http.request("GET", at_receiver(url))).status == 204
+        assert time.monotonic() - started < 2
+    for one in taken:
+        one.close()
+
+
+async def test_the_time_to_connect_is_one_for_all_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = closed_port()
+    taken = [one for last in (3, 4, 5, 6) for one in hanging(f"127.0.0.{last}", number)]
+    Names(monkeypatch, [f"127.0.0.{last}" for last in (3, 4, 5, 6)])
+    async with guarded("127.0.0.0/8", connect=0.6) as http:
+        started = time.monotonic()
+        with pytest.raises(Unreachable, match=r"took no connection within 0\.6 s"):
+            await http.request("GET", f"http://receiver.example:{number}/")
+        assert time.monotonic() - started < 1.5
+    for one in taken:
+        one.close()
+
+
+async def test_a_name_that_does_not_exist_means_that_nothing_was_done() -> None:
+    async with guarded() as http:
+        with pytest.raises(Unreachable, match="ConnectError"):
+            await http.request("GET", "http://no-such-host.invalid/")
+
+
+async def test_what_the_guard_refuses_stands_in_the_trail_too() -> None:
+    async with guarded() as http:
+        with listening() as heard, pytest.raises(Misconfigured):
+            await http.request("POST", f"http://127.0.0.1{SECRET_PATH}")
+    assert [one.request for one in heard] == ["POST http://127.0.0.1"]
+    assert "not public" in heard[0].answer
 
 
 # -- what may be shown -------------------------------------------------------------------------------------------------

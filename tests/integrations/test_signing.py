@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -17,6 +17,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from integrations.errors import Misconfigured, Unauthorized
 from integrations.signing import (
+    public_key,
     sign_plain,
     sign_slack,
     sign_standard,
@@ -32,6 +33,11 @@ STANDARD_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
 STANDARD_TIME = 1614265330
 STANDARD_BODY = b'{"test": 2432232314}'
 STANDARD_SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+# Svix server, worker.rs, `test_asymmetric_key_signing`; the spec shows the signature too ("Webhook headers").
+ED25519_KEY = SecretStr("whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==")
+ED25519_PUBLIC = SecretStr("whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=")
+ED25519_SIGNATURE = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
 
 # GitHub docs, "Validating webhook deliveries", "Testing the webhook payload validation".
 GITHUB_SECRET = SecretStr("It's a Secret to Everybody")
@@ -59,6 +65,7 @@ SLACK_BODY = urlencode(
 SLACK_SIGNATURE = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503"
 
 OTHER_STANDARD = SecretStr("whsec_" + base64.b64encode(bytes(range(32))).decode())
+OTHER_ED25519 = SecretStr("whsk_" + base64.b64encode(bytes(range(32))).decode())
 OTHER = SecretStr("another secret")
 
 
@@ -94,8 +101,19 @@ def check_github(
     verify_plain(body, signature, secrets)
 
 
+def check_ed25519(
+    signature: str | None = ED25519_SIGNATURE,
+    *,
+    body: bytes = STANDARD_BODY,
+    secrets: Iterable[SecretStr] = (ED25519_PUBLIC,),
+    now: float = STANDARD_TIME,
+) -> None:
+    verify_standard(STANDARD_ID, str(STANDARD_TIME), body, signature, secrets, now=now)
+
+
 CHECKS = [
     pytest.param(check_standard, STANDARD_SIGNATURE, OTHER_STANDARD, STANDARD_SECRET, id="standard"),
+    pytest.param(check_ed25519, ED25519_SIGNATURE, OTHER_ED25519, ED25519_PUBLIC, id="ed25519"),
     pytest.param(check_slack, SLACK_SIGNATURE, OTHER, SLACK_SECRET, id="slack"),
     pytest.param(check_github, GITHUB_SIGNATURE, OTHER, GITHUB_SECRET, id="github"),
 ]
@@ -107,6 +125,58 @@ Check = Callable[..., None]
 
 def test_we_sign_as_standard_webhooks_publishes() -> None:
     assert sign_standard(STANDARD_ID, STANDARD_TIME, STANDARD_BODY, [STANDARD_SECRET]) == STANDARD_SIGNATURE
+
+
+def test_we_sign_with_ed25519_as_the_spec_and_svix_publish() -> None:
+    assert sign_standard(STANDARD_ID, STANDARD_TIME, STANDARD_BODY, [ED25519_KEY]) == ED25519_SIGNATURE
+    seed = base64.b64encode(base64.b64decode(ED25519_KEY.get_secret_value()[5:])[:32]).decode()
+    short = SecretStr("whsk_" + seed)
+    assert sign_standard(STANDARD_ID, STANDARD_TIME, STANDARD_BODY, [short]) == ED25519_SIGNATURE
+    assert public_key(short) == public_key(ED25519_KEY) == ED25519_PUBLIC.get_secret_value()
+    assert public_key(STANDARD_SECRET) is None
+
+
+def test_a_shared_secret_and_a_key_sign_side_by_side_and_a_receiver_of_either_is_content() -> None:
+    both = sign_standard(STANDARD_ID, STANDARD_TIME, STANDARD_BODY, [STANDARD_SECRET, ED25519_KEY])
+    assert both == f"{STANDARD_SIGNATURE} {ED25519_SIGNATURE}"
+    check_standard(both)
+    check_ed25519(both)
+    check_ed25519(f"v2,unknown {both}")
+    check_ed25519(both, secrets=[ED25519_KEY])
+
+
+def test_a_receiver_that_trusts_a_key_takes_no_hmac_made_with_its_public_half() -> None:
+    """The confusion of algorithms: the public key is no secret, so nothing signed with it counts."""
+    public = base64.b64decode(ED25519_PUBLIC.get_secret_value()[5:])
+    forged = SecretStr("whsec_" + base64.b64encode(public).decode())
+    for signature in (
+        sign_standard(STANDARD_ID, STANDARD_TIME, STANDARD_BODY, [forged]),
+        ED25519_SIGNATURE.replace("v1a,", "v1,"),
+    ):
+        with pytest.raises(Unauthorized):
+            check_ed25519(signature)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "whsk_",
+        "whsk_canary",
+        "whsk_" + base64.b64encode(b"c" * 31).decode(),
+        "whsk_" + base64.b64encode(b"c" * 64).decode(),
+        "whsk_" + base64.b64encode(b"c" * 65).decode(),
+    ],
+)
+def test_what_is_no_signing_key_is_a_misconfiguration_and_is_not_shown(key: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        sign_standard(STANDARD_ID, STANDARD_TIME, STANDARD_BODY, [SecretStr(key)])
+    assert key.removeprefix("whsk_") == "" or key.removeprefix("whsk_") not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["whpk_", "whpk_AAAA", "whpk_%%%"])
+def test_what_is_no_public_key_is_a_misconfiguration(key: str) -> None:
+    with pytest.raises(Misconfigured, match="whpk_"):
+        check_ed25519(secrets=[SecretStr(key)])
 
 
 def test_we_sign_as_github_publishes() -> None:
@@ -161,7 +231,7 @@ def test_we_accept_what_the_reference_library_signs(key: bytes, body: str, stamp
         pytest.param(lambda s: s + "0", id="longer"),
         pytest.param(lambda s: s.replace("=", "", 1).replace(",", "", 1), id="without its separator"),
         pytest.param(lambda s: s.upper(), id="upper case"),
-        pytest.param(lambda s: s.split("=")[0] + "=" + s.split("=")[1].upper() + "=", id="upper-case digest"),
+        pytest.param(lambda s: s[:7] + s[7:].upper(), id="upper-case digest"),
         pytest.param(lambda s: s[3:], id="without its version"),
         pytest.param(lambda s: s[:-2] + "é", id="Latin-1"),
         pytest.param(lambda s: "\N{FULLWIDTH LATIN SMALL LETTER V}" + s[1:], id="not ASCII"),

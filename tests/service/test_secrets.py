@@ -127,6 +127,7 @@ def settings_of(
         "secret": f"whsec_{SECRETS['endpoint secret']}",
         "headers": {"Authorization": f"Bearer {SECRETS['endpoint header']}"},
         "topics": ["vm.*", "task.*"],
+        "allow_private": ["127.0.0.1"],
     }
     integrations = {
         "slack": slack.settings(),
@@ -143,7 +144,9 @@ def settings_of(
     }
     return {
         "events": {"url": url},
-        "integrations": {name: {"breaker_seconds": 0.05, **section} for name, section in integrations.items()},
+        "integrations": {
+            name: {"breaker_seconds": 0.05, "paced": False, **section} for name, section in integrations.items()
+        },
         "gateway": {"api_keys": [SECRETS["api key"]]},
         "worker": {"max_attempts": 2, "retry_base_seconds": 0.05, "retry_max_seconds": 0.1},
     }

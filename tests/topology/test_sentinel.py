@@ -18,7 +18,7 @@ from eventbus.redis.keys import ShardKeys
 from eventbus.redis.selftest import check_durability
 from eventbus.redis.shard import publish_call
 from tests.conftest import wait_until
-from tests.servers import BINARIES, Watched, free_port
+from tests.servers import NEWEST, Watched, free_port
 from tests.topology.load import RECOVERED_SECONDS, under_load
 
 SHARD = ShardKeys("confirmed")
@@ -116,7 +116,7 @@ async def error_at(url: str) -> EventBusError:
     return caught.value
 
 
-@pytest.mark.parametrize("watched", [max(BINARIES)], indirect=True)
+@pytest.mark.parametrize("watched", [NEWEST], ids=["newest"], indirect=True)
 async def test_sentinels_that_can_not_help_say_why(watched: Watched) -> None:
     hosts = watched.url.removeprefix("redis+sentinel://").partition("/")[0]
 

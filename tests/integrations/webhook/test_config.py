@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from integrations.errors import Misconfigured
 from integrations.webhook.config import Endpoint, WebhookConfig
 
 SECRET = "whsec_" + "A" * 32
+OLD_SECRET = "whsec_" + "B" * 32
 
 
 def endpoint(**changes: Any) -> Endpoint:
@@ -31,7 +34,8 @@ def fault(**changes: Any) -> str:
 
 def test_two_fields_are_enough() -> None:
     one = endpoint()
-    assert (one.topics, one.format, one.secrets, one.timeout) == ((">",), "standard", (), 15)
+    assert (one.topics, one.format, one.secrets(0), one.timeout) == ((">",), "standard", (), 15)
+    assert (one.retries, one.max_per_minute, one.disable_after_days, one.allow_private) == (None, None, 5, ())
 
 
 def test_topics_may_be_called_events() -> None:
@@ -103,32 +107,158 @@ def test_an_old_secret_is_checked_like_the_new_one() -> None:
 
 
 def test_a_plain_secret_may_be_any_text_but_none() -> None:
-    assert endpoint(format="plain", secret="any text").secrets
+    assert endpoint(format="plain", secret="any text").secrets(0)
     assert "secret" in fault(format="plain", secret="")
 
 
 def test_previous_secrets_need_a_new_one_and_room_for_two_signatures() -> None:
     assert "previous_secrets need" in fault(previous_secrets=[SECRET])
     assert "previous_secrets need" in fault(format="plain", secret="new", previous_secrets=["old"])
-    assert len(endpoint(secret=SECRET, previous_secrets=[SECRET, SECRET]).secrets) == 3
+    assert len(endpoint(secret=SECRET, previous_secrets=[SECRET, SECRET]).secrets(0)) == 3
 
 
-@pytest.mark.parametrize("timeout", [0, 0.09, 61, "nan", "soon"])
+REPLACED = datetime(2026, 1, 12, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("hours", "later", "signing"),
+    [(24, 0, 2), (24, 23.99, 2), (24, 24, 1), (168, 167.9, 2), (168, 168, 1), (0, -0.1, 2), (0, 0, 1)],
+)
+def test_an_old_secret_signs_for_the_overlap_after_it_was_replaced(hours: float, later: float, signing: int) -> None:
+    old = {"secret": OLD_SECRET, "replaced": REPLACED.isoformat()}
+    one = endpoint(secret=SECRET, previous_secrets=[old], overlap_hours=hours)
+    secrets = one.secrets((REPLACED + timedelta(hours=later)).timestamp())
+    assert [secret.get_secret_value() for secret in secrets] == [SECRET, OLD_SECRET][:signing]
+
+
+def test_without_a_word_about_it_the_overlap_is_a_day() -> None:
+    old = {"secret": OLD_SECRET, "replaced": REPLACED}
+    one = endpoint(secret=SECRET, previous_secrets=[old])
+    assert len(one.secrets(REPLACED.timestamp() + 86_399)) == 2
+    assert len(one.secrets(REPLACED.timestamp() + 86_400)) == 1
+
+
+@pytest.mark.parametrize("hours", [-1, 168.1, "nan"])
+def test_an_overlap_is_a_week_at_most(hours: object) -> None:
+    assert "overlap_hours" in fault(overlap_hours=hours)
+
+
+def test_when_a_secret_was_replaced_needs_a_time_zone() -> None:
+    text = fault(secret=SECRET, previous_secrets=[{"secret": OLD_SECRET, "replaced": "2026-01-12T09:00:00"}])
+    assert "replaced" in text
+    assert OLD_SECRET not in text
+
+
+def test_a_signing_key_is_a_secret_like_any_other() -> None:
+    key = "whsk_" + base64.b64encode(bytes(32)).decode()
+    one = endpoint(secret=key, previous_secrets=[SECRET])
+    assert len(one.secrets(0)) == 2
+    assert key not in f"{one!r} {one.model_dump_json()}"
+    assert "whsk_ and base64 of an ed25519 key" in fault(secret="whsk_canary")
+
+
+@pytest.mark.parametrize("timeout", [0, 0.09, 61, 99.9, 60_001, "nan", "soon"])
 def test_a_time_limit_has_bounds(timeout: object) -> None:
     assert "timeout" in fault(timeout=timeout)
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(0.1, 0.1), (60, 60), (100, 0.1), (5000, 5), (60_000, 60)])
+def test_a_time_limit_from_100_on_is_in_milliseconds(timeout: float, seconds: float) -> None:
+    assert endpoint(timeout=timeout).timeout == seconds
+
+
+# -- where it may be ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "10.0.0.5:8080", "169.254.169.254", "[::1]", "[fd00:ec2::254]", "2130706433", "0x7f.1", "localhost"],
+)
+def test_an_address_that_is_not_public_is_refused_when_the_settings_are_read(host: str) -> None:
+    text = fault(url=f"http://{host}/canary")
+    assert host.partition(":8080")[0].strip("[]") in text
+    assert "canary" not in text
+
+
+def test_what_the_settings_except_is_accepted() -> None:
+    assert endpoint(url="http://10.0.0.5:8080/", allow_private=["10.0.0.0/8"]).host == "http://10.0.0.5:8080"
+    assert endpoint(url="http://localhost:8080/", allow_private=["localhost"]).host == "http://localhost:8080"
+    assert "10.1.0.5" in fault(url="http://10.1.0.5/", allow_private=["10.0.0.0/16"])
+
+
+def test_a_port_of_another_service_is_refused() -> None:
+    assert "port 25 is not for HTTP" in fault(url="http://mail.example.com:25/")
+
+
+@pytest.mark.parametrize("allow", ["10.0.0.5/8", "*.example.com", "", "0x7f.1"])
+def test_an_exception_that_is_none_is_refused(allow: str) -> None:
+    assert "allow_private" in fault(allow_private=[allow])
+
+
+# -- settings of other programs, as they stand in their manuals --------------------------------------------------------
+
+
+def test_the_endpoints_of_scratchrobin_are_taken_as_they_are() -> None:
+    """Its integration guide, "Configuring Webhooks"."""
+    one, two = config(
+        {
+            "name": "query_completion",
+            "url": "https://your-app.com/webhooks/query-completed",
+            "events": ["query.completed", "query.failed"],
+            "headers": {"Authorization": "Bearer webhook_secret_token"},
+            "timeout": 5000,
+            "retries": 3,
+        },
+        {
+            "name": "connection_status",
+            "url": "https://monitoring.your-app.com/webhooks/connection-status",
+            "events": ["connection.connected", "connection.disconnected", "connection.error"],
+            "timeout": 10000,
+            "retries": 5,
+        },
+    ).endpoints
+    assert (one.topics, one.timeout, one.retries) == (("query.completed", "query.failed"), 5, 3)
+    assert (two.timeout, two.retries) == (10, 5)
+
+
+def test_the_endpoints_of_confiture_are_taken_as_they_are() -> None:
+    """Its integration guide, "Webhook Configuration"."""
+    (one,) = config(
+        {
+            "url": "https://api.example.com/migrations",
+            "events": ["post_execute", "on_error"],
+            "secret": SECRET,
+            "timeout": 30,
+            "retry": {"max_attempts": 3, "backoff": "exponential"},
+        }
+    ).endpoints
+    assert one.name == "api_example_com"
+    assert one.topics == ("migration.completed", "migration.failed")
+    assert (one.timeout, one.retries) == (30, 2)
+
+
+@pytest.mark.parametrize(
+    ("retry", "named"),
+    [
+        ({"max_attempts": 3, "backoff": "linear"}, "backoff"),
+        ({"max_attempts": 0}, "retries"),
+        ({"max_attempts": "many"}, "retries"),
+        ({"max_attempts": 3, "delay": 5}, "retry"),
+        (3, "retry"),
+    ],
+)
+def test_a_retry_that_can_not_be_kept_to_is_refused(retry: object, named: str) -> None:
+    assert named in fault(retry=retry)
 
 
 def test_a_misspelt_setting_is_named() -> None:
     assert "tiemout" in fault(tiemout=3)
 
 
-@pytest.mark.parametrize("missing", ["name", "url"])
-def test_a_missing_setting_of_an_endpoint_is_named_with_its_place(missing: str) -> None:
-    settings = {"name": "billing", "url": "https://example.com/canary"}
-    del settings[missing]
+def test_a_missing_setting_of_an_endpoint_is_named_with_its_place() -> None:
     with pytest.raises(ValidationError) as caught:
-        config(settings)
-    assert f"endpoints.0.{missing}" in explain(caught.value)
+        config({"name": "billing", "headers": {"X-Key": "canary"}})
+    assert "endpoints.0.url" in explain(caught.value)
     assert "canary" not in str(caught.value)
 
 

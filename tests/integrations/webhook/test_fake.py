@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import SecretStr
 
-from integrations.http import Http
-from integrations.signing import sign_plain, sign_standard
+from integrations.http import MAX_ANSWER_BYTES, Http
+from integrations.signing import public_key, sign_plain, sign_standard
 from integrations.webhook.fake import FakeReceiver
 
 BODY = b'{"type":"vm.created","timestamp":"2026-01-12T10:30:00Z","data":{}}'
@@ -91,3 +92,38 @@ async def test_a_plain_receiver_checks_its_own_header(http: Http) -> None:
         assert await post(http, receiver, {"webhook-id": "msg_1"}) == 401
         assert await post(http, receiver, signed(receiver.secret)) == 401
     assert len(receiver.effects()) == 1
+
+
+async def test_a_receiver_that_changes_over_verifies_with_all_it_trusts(http: Http) -> None:
+    key = SecretStr("whsk_" + base64.b64encode(bytes(32)).decode())
+    async with FakeReceiver() as receiver:
+        assert await post(http, receiver, signed(key)) == 401
+        receiver.trusts.append(SecretStr(str(public_key(key))))
+        assert await post(http, receiver, signed(key)) == 204
+        assert await post(http, receiver, signed(receiver.secret, webhook_id="msg_2")) == 204
+        receiver.trusts.remove(receiver.secret)
+        assert await post(http, receiver, signed(receiver.secret, webhook_id="msg_3")) == 401
+    assert len(receiver.effects()) == 2
+
+
+async def test_a_receiver_that_is_gone_takes_nothing_even_if_it_is_signed(http: Http) -> None:
+    async with FakeReceiver() as receiver:
+        receiver.gone = True
+        assert await post(http, receiver, signed(receiver.secret)) == 410
+    assert receiver.received == []
+
+
+@pytest.mark.parametrize("wish", ["disable", "abort-message"])
+async def test_what_a_receiver_wishes_stands_in_its_answer(http: Http, wish: str) -> None:
+    async with FakeReceiver() as receiver:
+        receiver.wish = wish
+        answer = await http.request("POST", f"{receiver.url}/hook", headers=signed(receiver.secret), content=BODY)
+    assert (answer.status, answer.headers["webhook-delivery"]) == (204, wish)
+
+
+async def test_an_answer_may_be_a_gigabyte_in_chunks(http: Http) -> None:
+    async with FakeReceiver() as receiver:
+        receiver.talk = "endless"
+        answer = await http.request("POST", f"{receiver.url}/hook", headers=signed(receiver.secret), content=BODY)
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert len(answer.body) == MAX_ANSWER_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -17,7 +18,7 @@ from eventbus.catalog import catalog
 from eventbus.codec import decode, encode, from_cloudevent
 from eventbus.topics import VmCreated
 from integrations.base import Notification, Severity
-from integrations.signing import verify_plain
+from integrations.signing import public_key, verify_plain, verify_standard
 from integrations.webhook.config import Endpoint
 from integrations.webhook.render import message_id, render_event, render_notification
 
@@ -53,11 +54,12 @@ def test_the_standard_body_is_type_timestamp_and_data() -> None:
     }
 
 
-def test_the_plain_body_is_event_timestamp_and_data() -> None:
+def test_the_plain_body_is_event_timestamp_source_and_data() -> None:
     body = json.loads(render_event(EVENT, endpoint(format="plain"), KEY, NOW).body)
     assert body == {
         "event": "vm.created",
         "timestamp": "2026-01-12T10:30:00Z",
+        "source": "/cli",
         "data": {"vm_id": "vm-1", "vm_name": "my-vm", "vcpus": 2, "memory_mb": 2048},
     }
 
@@ -85,6 +87,26 @@ def test_the_reference_verifier_accepts_every_secret_of_a_rotation(form: str) ->
     request = render_event(EVENT, one, KEY, now)
     for secret in (SECRET, OLD_SECRET):
         assert Reference(secret).verify(request.body, dict(request.headers)) == json.loads(request.body)
+
+
+def test_once_the_overlap_is_over_only_the_new_secret_signs() -> None:
+    old = {"secret": OLD_SECRET, "replaced": datetime.fromtimestamp(NOW, UTC)}
+    one = endpoint(secret=SECRET, previous_secrets=[old], overlap_hours=1)
+    during, after = (render_event(EVENT, one, KEY, NOW + later) for later in (3599, 3600))
+    assert len(during.headers["webhook-signature"].split(" ")) == 2
+    assert len(after.headers["webhook-signature"].split(" ")) == 1
+    assert during.body == after.body
+
+
+def test_an_ed25519_key_signs_beside_the_shared_secret_it_replaces() -> None:
+    key = SecretStr("whsk_" + base64.b64encode(bytes(32)).decode())
+    public = public_key(key)
+    assert public is not None
+    one = endpoint(secret=key.get_secret_value(), previous_secrets=[SECRET])
+    sent = render_event(EVENT, one, KEY, NOW)
+    for trusted in (public, SECRET):
+        facts = sent.headers["webhook-id"], sent.headers["webhook-timestamp"], sent.body
+        verify_standard(*facts, sent.headers["webhook-signature"], [SecretStr(trusted)], now=NOW)
 
 
 def test_a_plain_request_is_signed_over_its_body() -> None:
