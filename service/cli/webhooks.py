@@ -50,7 +50,7 @@ class Place:
 def webhooks() -> None:
     """Webhook endpoints and what was sent to them.
 
-    Webhook endpoints: how they stand, what was tried, and what to do once they are back.
+    How they stand, what was tried, and what to do once they are back.
     """
 
 
