@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,7 @@ from eventbus.dead import edited
 from service.cli import output
 from service.cli.letters import Found, described, document, show_letter, show_letters, show_problems
 from service.cli.repair import confirm, nothing, number, progress, rate_option
-from service.cli.shell import FAILED, USAGE, bus_address, fail, json_option, run, settings_options
+from service.cli.shell import FAILED, USAGE, bus_address, fail, json_object, json_option, run, settings_options
 from service.cli.times import SINCE
 
 REASONS = ("rejected", "exhausted", "invalid", "poison", "unknown")
@@ -260,14 +259,9 @@ def _without_retired(found: list[DeadLetter]) -> list[DeadLetter]:
 def _payload(text: str) -> dict[str, Any]:
     try:
         said = sys.stdin.buffer.read() if text == "-" else Path(text[1:]).read_bytes() if text[:1] == "@" else text
-        body = json.loads(said)
     except OSError as error:
         fail(f"can't read {text[1:]}: {error.strerror}", USAGE)
-    except (ValueError, RecursionError) as error:
-        fail(f"the data is not JSON: {error}", USAGE)
-    if not isinstance(body, dict):
-        fail(f"the data is a JSON {type(body).__name__}; an event carries an object, such as {{}}", USAGE)
-    return body
+    return json_object(said)
 
 
 # -- what becomes of them ----------------------------------------------------------------------------------------------

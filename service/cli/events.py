@@ -22,6 +22,7 @@ from service.cli.shell import (
     bus_address,
     bus_events,
     fail,
+    json_object,
     json_option,
     load_foreign_topics,
     run,
@@ -74,7 +75,7 @@ def publish(
     if at is not None and delay is not None:
         fail("give --at or --delay, not both", USAGE)
     events = bus_events(path, url)
-    body = _read_object(data)
+    body = json_object(sys.stdin.buffer.read() if data == "-" else data)
     given = {"key": key, "idempotency_key": idempotency_key, "source": source, "subject": subject}
     envelope = {name: value for name, value in given.items() if value is not None}
     event = _made(topic, body, envelope)
@@ -113,16 +114,6 @@ async def _is_sent(bus: EventBus) -> bool:
                 await asyncio.sleep(POLL_SECONDS)
             return True
     return False
-
-
-def _read_object(text: str) -> dict[str, Any]:
-    try:
-        body = json.loads(sys.stdin.buffer.read() if text == "-" else text)
-    except (ValueError, RecursionError) as error:
-        fail(f"the data is not JSON: {error}", USAGE)
-    if not isinstance(body, dict):
-        fail(f"the data is a JSON {type(body).__name__}; an event carries an object, such as {{}}", USAGE)
-    return body
 
 
 def _made(topic: str, body: dict[str, Any], envelope: dict[str, Any]) -> Event[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ from registry.routes.render import RenderError, render
 from registry.settings import Events, Settings
 from service.cli import output
 from service.cli.repair import moment, number
-from service.cli.shell import FAILED, USAGE, fail, json_option, load_settings, run, settings_options
+from service.cli.shell import FAILED, USAGE, fail, json_object, json_option, load_settings, run, settings_options
 from service.cli.times import SINCE, TIME
 from service.wiring import open_runtime
 
@@ -127,19 +126,9 @@ def _event(topic: str, data: str | None) -> Event[Any]:
     try:
         if data is None and cls is not None and (example := cls.example()) is not None:
             return catalog.event(topic, example)
-        return catalog.event(topic, _object(data or "{}"))
+        return catalog.event(topic, json_object(data or "{}"))
     except InvalidEvent as error:
         fail(f"refused: {error}", USAGE)
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        body = json.loads(sys.stdin.buffer.read() if text == "-" else text)
-    except (ValueError, RecursionError) as error:
-        fail(f"the data is not JSON: {error}", USAGE)
-    if not isinstance(body, dict):
-        fail(f"the data is a JSON {type(body).__name__}; an event carries an object, such as {{}}", USAGE)
-    return body
 
 
 def _tried(event: Event[Any], settings: Settings, registry: Registry, now: datetime) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import metadata
@@ -136,6 +137,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail(str(error), FAILED)
     except (IntegrationError, Busy, KeyReused, Parked, TimeoutError) as error:
         fail(describe(error), FAILED)
+
+
+def json_object(said: str | bytes) -> dict[str, Any]:
+    """An event's data as it was typed. Ends the program with 2 when it is no JSON object."""
+    try:
+        body = json.loads(said)
+    except (ValueError, RecursionError) as error:
+        fail(f"the data is not JSON: {error}", USAGE)
+    if not isinstance(body, dict):
+        fail(f"the data is a JSON {type(body).__name__}; an event carries an object, such as {{}}", USAGE)
+    return body
 
 
 def fail(text: str, code: int) -> NoReturn:

@@ -1,0 +1,172 @@
+"""What an event asks of an account: by its routes, else by the adapter; each act once, whatever fails beside it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from eventbus import Attempt, Event, EventBus, catalog
+from eventbus.topics import GitHubWebhook, TaskFailed
+from integrations.base import Artifact, Delivery, DeliveryResult, Health, Integration, Manifest, Notification, What
+from integrations.errors import NotReady, Rejected
+from registry.account import Account, plan
+from registry.metrics import Metrics
+from registry.registry import Registry
+from registry.routes.model import Route, Routing
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+TAKEN = Attempt("desk", "1-1", "worker", 1, 3, 1)
+FAILED = catalog.event(TaskFailed(task_id="42", name="nightly", error="2 of 310 tests failed", environment="staging"))
+
+
+class Nothing(BaseModel):
+    """Nothing to set."""
+
+
+class Ticket(BaseModel):
+    """The content of a ticket."""
+
+    title: str
+    priority: int = 0
+
+
+class Desk(Integration[Nothing]):
+    """Keeps what it was given. `faults` come first, by the text they are for."""
+
+    manifest = Manifest(
+        name="desk",
+        title="Desk",
+        config=Nothing,
+        handles=("vm.*",),
+        notifications=("message",),
+        artifacts={"ticket": Ticket},
+        effects="keyed",
+    )
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, str]] = []
+        self.faults: dict[str, list[Exception]] = {}
+
+    async def _make(self, text: str, delivery: Delivery) -> DeliveryResult:
+        if self.faults.get(text):
+            raise self.faults[text].pop(0)
+        self.made.append((text, delivery.thread))
+        return DeliveryResult.delivered(text)
+
+    async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
+        return await self._make(event.topic, delivery)
+
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
+        return await self._make(notification.message, delivery)
+
+    async def create_artifact(self, artifact: Artifact, delivery: Delivery) -> DeliveryResult:
+        return await self._make(str(artifact.content["title"]), delivery)
+
+    async def health(self) -> Health:
+        return Health("healthy")
+
+
+def routing(**routes: dict[str, Any]) -> Routing:
+    """Routes as they stand in a file."""
+    return Routing({name: Route.model_validate({"to": "desk", **route}) for name, route in routes.items()})
+
+
+def planned(rules: Routing, event: Event[Any] = FAILED, desk: Desk | None = None) -> list[tuple[str, What, str]]:
+    """The acts, as route, thing and key."""
+    acts = plan(Account("desk", desk or Desk(), Nothing()), "default", event, TAKEN, rules, NOON)
+    assert all(act.attempt is TAKEN and act.event is event and act.delivery.attempt == 3 for act in acts)
+    return [(act.route, act.what, act.delivery.key) for act in acts]
+
+
+SAYS = {"topics": ["task.failed"], "text": "{{ data.error }}"}
+
+
+def test_without_routes_the_adapter_decides() -> None:
+    created = catalog.event("vm.created", {"vm_id": "1"})
+    assert planned(routing(), created) == [("", created, f"desk:default:{created.id}")]
+    assert planned(routing()) == [], "it takes no task.failed by itself"
+
+
+def test_where_a_route_fits_the_topic_only_routes_decide() -> None:
+    created = catalog.event("vm.created", {"vm_id": "1"})
+    assert planned(routing(quiet={"topics": ["vm.*"], "when": "data.vm_id == '2'", "text": "x"}), created) == []
+
+
+def test_each_route_is_an_act_with_a_key_of_its_own() -> None:
+    ticket = {"topics": ["task.*"], "artifact": "ticket", "content": {"title": "{{ data.name }}"}}
+    (says, note, one), (files, made, two) = planned(routing(says=SAYS, files=ticket))
+    assert (says, files) == ("says", "files")
+    assert isinstance(note, Notification)
+    assert note.message == "2 of 310 tests failed"
+    assert made == Artifact(type="ticket", content={"title": "nightly"})
+    assert (one, two) == (f"desk:default:{FAILED.id}:says", f"desk:default:{FAILED.id}:files")
+
+
+def test_a_route_without_words_gives_the_event_itself() -> None:
+    assert planned(routing(own={"topics": ["task.failed"]})) == [("own", FAILED, f"desk:default:{FAILED.id}:own")]
+
+
+def test_the_routes_of_others_are_not_ours() -> None:
+    assert planned(routing(theirs={**SAYS, "to": "pager"})) == []
+
+
+def test_a_thread_is_the_routes_dedup_key_or_the_events_key() -> None:
+    account = Account("desk", Desk(), Nothing())
+    rules = routing(own=SAYS, named={**SAYS, "dedup_key": "env-{{ data.environment }}"})
+    acts = plan(account, "default", FAILED, TAKEN, rules, NOON)
+    assert [act.delivery.thread for act in acts] == ["task_id:42", "env-staging"]
+
+
+def test_a_dry_route_stays_dry_and_a_dry_account_makes_all_dry() -> None:
+    rules = routing(dry={**SAYS, "dry_run": True}, wet=SAYS)
+    for account_is_dry, expected in ((False, [True, False]), (True, [True, True])):
+        account = Account("desk", Desk(), Nothing(), dry_run=account_is_dry)
+        assert [act.dry_run for act in plan(account, "default", FAILED, TAKEN, rules, NOON)] == expected
+
+
+def test_half_an_artifact_is_refused() -> None:
+    ticket = {"topics": ["task.*"], "artifact": "ticket", "content": {"title": "x", "priority": "{{ data.error }}"}}
+    with pytest.raises(Rejected, match=r"route files: content\.priority"):
+        planned(routing(files=ticket))
+
+
+@pytest.mark.parametrize(("ours", "acts"), [(True, 0), (False, 1)])
+def test_what_our_own_artifacts_caused_asks_nothing_of_anybody(ours: bool, acts: int) -> None:
+    example = GitHubWebhook.example().model_dump(mode="json")
+    event = catalog.event("github.issue_comment.created", {**example, "ours": ours})
+    assert len(planned(routing(echo={"topics": ["github.>"]}), event)) == acts
+
+
+async def test_acts_that_worked_are_not_done_again_with_those_that_failed() -> None:
+    desk = Desk()
+    desk.faults = {"second": [NotReady("starting"), NotReady("starting")]}
+    rules = routing(a={**SAYS, "text": "first"}, b={**SAYS, "text": "second"}, c={**SAYS, "text": "third"})
+    async with EventBus.open("memory://") as bus:
+        registry = Registry(bus, Metrics(), serve=True, routing=rules)
+        registry.register(Account("desk", desk, Nothing()))
+        await registry.start()
+        await bus.publish(FAILED)
+        await bus.run_until_idle()
+        assert [letter async for letter in bus.dead.find()] == []
+        trail = [(line["route"], line["outcome"]) for line in await bus.trail.read(FAILED.id)]
+    assert desk.made == [(text, "task_id:42") for text in ("first", "third", "second")]
+    assert trail.count(("b", "retry")) == 2
+    assert trail.count(("a", "delivered")) == 1
+
+
+async def test_one_refused_act_makes_a_dead_letter_once_all_others_are_done() -> None:
+    desk = Desk()
+    desk.faults = {"first": [Rejected("no")] * 9, "second": [NotReady("starting")]}
+    rules = routing(a={**SAYS, "text": "first"}, b={**SAYS, "text": "second"})
+    async with EventBus.open("memory://") as bus:
+        registry = Registry(bus, Metrics(), serve=True, routing=rules)
+        registry.register(Account("desk", desk, Nothing()))
+        await registry.start()
+        await bus.publish(FAILED)
+        await bus.run_until_idle()
+        (letter,) = [letter async for letter in bus.dead.find()]
+    assert (letter.reason, letter.error) == ("rejected", "Rejected: no")
+    assert [text for text, _ in desk.made] == ["second"]
