@@ -267,8 +267,7 @@ def _held(act: Act, turn: Turn) -> Waiting:
 
 def _parked(act: Act, error: Exception) -> Exception:
     """An outcome that nobody can find out is for a person, at once: another attempt would know no more."""
-    can_tell = act.adapter.manifest.effects != "at_least_once" or act.resend
-    if can_tell or not isinstance(error, OutcomeUnknown | TimeoutError):
+    if act.adapter.manifest.effects != "at_least_once" or act.resend or isinstance(error, EventBusError):
         return error
     return Parked(f"{describe(error)}; see eventbus unknown")
 

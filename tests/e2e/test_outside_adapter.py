@@ -205,9 +205,10 @@ async def test_a_worker_with_all_of_them_goes_on_delivering_to_the_webhook(
         assert await worker.wait() == 0
     errors = {line["group"]: line["error"] for line in worker.lines if line["event"] == "dead letter"}
     assert errors == {
-        "raises_on_events": "a fault in the adapter: RuntimeError: no idea",
-        "hangs_on_events": "no answer in time",
-        "exits_on_events": "a fault in the adapter: RuntimeError: it tried to end the program with SystemExit(3)",
+        "raises_on_events": "a fault in the adapter: RuntimeError: no idea; see eventbus unknown",
+        "hangs_on_events": "no answer in time; see eventbus unknown",
+        "exits_on_events": "a fault in the adapter: RuntimeError: it tried to end the program with SystemExit(3); "
+        "see eventbus unknown",
     }
     assert "Traceback" not in (tmp_path / "worker.log").read_text()
 
