@@ -65,6 +65,12 @@ class Act:
         return self.integration if target == "default" else f"{self.integration}.{target}"
 
     @property
+    def parks(self) -> bool:
+        """Whether a person decides when nobody can say that it was done. Who asks by hand does so by asking again."""
+        is_blind = self.adapter.manifest.effects == "at_least_once"
+        return is_blind and not self.resend and self.event is not None
+
+    @property
     def method(self) -> str:
         """The method of the interface that does it."""
         if isinstance(self.what, Event):

@@ -150,7 +150,7 @@ class Dispatcher:
                 found = await contained(self._look_up(act.adapter, act))
                 if found is not None:
                     return replace(found, outcome=Outcome.DUPLICATE, detail="found at the service")
-            elif act.adapter.manifest.effects == "at_least_once" and not act.resend:
+            elif act.parks:
                 raise OutcomeUnknown("an earlier attempt was cut off, and the service can't be asked about it")
         while act.attempt is not None and time.monotonic() - asked > FRESH_SECONDS:
             asked = time.monotonic()  # frozen or kept waiting since: somebody may have taken over
@@ -267,9 +267,11 @@ def _held(act: Act, turn: Turn) -> Waiting:
 
 def _parked(act: Act, error: Exception) -> Exception:
     """An outcome that nobody can find out is for a person, at once: another attempt would know no more."""
-    if act.adapter.manifest.effects != "at_least_once" or act.resend or isinstance(error, EventBusError):
-        return error
-    return Parked(f"{describe(error)}; see eventbus unknown")
+    return (
+        Parked(f"{describe(error)}; see eventbus unknown")
+        if act.parks and not isinstance(error, EventBusError)
+        else error
+    )
 
 
 def _outcome_of(error: Exception, verdict: Exception) -> str:

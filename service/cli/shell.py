@@ -24,7 +24,7 @@ from pydantic import SecretStr, ValidationError
 from eventbus import EventBusError, Full, Misconfigured, Unavailable
 from integrations.errors import IntegrationError
 from integrations.errors import Misconfigured as AdapterMisconfigured
-from registry.act import Busy, KeyReused, Parked
+from registry.act import Busy, KeyReused
 from registry.discovery import ENTRY_POINT_GROUP, OURS, discover
 from registry.faults import describe as describe_fault
 from registry.judgement import describe
@@ -135,7 +135,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail(str(error), UNREACHABLE)
     except (EventBusError, UnknownIntegration) as error:
         fail(str(error), FAILED)
-    except (IntegrationError, Busy, KeyReused, Parked, TimeoutError) as error:
+    except (IntegrationError, Busy, KeyReused, TimeoutError) as error:
         fail(describe(error), FAILED)
 
 

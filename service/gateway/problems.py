@@ -20,6 +20,7 @@ from eventbus import Conflict, Full, InvalidEvent, Unavailable
 from eventbus.catalog import explain
 from integrations.errors import (
     AuthFailed,
+    Disabled,
     IntegrationError,
     Misconfigured,
     NotReady,
@@ -29,7 +30,7 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
-from registry.act import Busy, KeyReused, Parked
+from registry.act import Busy, KeyReused
 from registry.faults import scrubbed
 from registry.judgement import describe
 from registry.registry import UnknownIntegration
@@ -102,8 +103,6 @@ def problem_of(error: Exception) -> Problem:
             return Problem(409, str(error))
         case KeyReused():
             return Problem(422, str(error))
-        case Parked():
-            return Problem(504, str(error))
         case Busy():
             return Problem(409, str(error), headers=_retry())
         case UnknownIntegration():
@@ -125,7 +124,7 @@ def problem_of(error: Exception) -> Problem:
 def _of_integration(error: IntegrationError | TimeoutError) -> Problem:
     text = describe(error)
     match error:
-        case RateLimited() | NotReady():
+        case RateLimited() | NotReady() | Disabled():
             wait = RETRY_SECONDS if error.retry_after is None else error.retry_after.total_seconds()
             return Problem(429 if isinstance(error, RateLimited) else 503, text, headers=_retry(wait))
         case OutcomeUnknown() | TimeoutError():

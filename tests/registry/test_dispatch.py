@@ -384,7 +384,7 @@ async def test_what_nobody_can_find_out_is_parked_and_not_sent_again(
     """Neither by the attempt that was cut off nor by the next one."""
     service = Blind()
     service.plan = [fault]
-    act = ask(service, timeout=timedelta(milliseconds=50))
+    act = replace(ask(service, timeout=timedelta(milliseconds=50)), event=catalog.event(VmCreated(vm_id="1")))
     with pytest.raises(Parked):
         await dispatcher.once(act)
     with pytest.raises(Parked):
@@ -410,11 +410,19 @@ async def test_a_parked_delivery_is_a_dead_letter_of_its_own_kind(bus: EventBus,
 async def test_who_would_rather_have_it_twice_than_never_may_say_so(dispatcher: Dispatcher) -> None:
     service = Blind()
     service.plan = ["made, answer lost"]
-    act = replace(ask(service), resend=True)
+    act = replace(ask(service), event=catalog.event(VmCreated(vm_id="1")), resend=True)
     with pytest.raises(OutcomeUnknown):
         await dispatcher.once(act)
     assert (await once(dispatcher, act)).outcome is Outcome.DELIVERED
     assert len(service.effects) == 2
+
+
+async def test_who_asks_by_hand_decides_by_asking_again(dispatcher: Dispatcher) -> None:
+    service = Blind()
+    service.plan = ["made, answer lost"]
+    with pytest.raises(OutcomeUnknown):
+        await dispatcher.once(ask(service))
+    assert (await once(dispatcher, ask(service))).outcome is Outcome.DELIVERED
 
 
 async def test_an_answer_of_500_is_no_doubt_for_a_service_that_cannot_be_asked(dispatcher: Dispatcher) -> None:

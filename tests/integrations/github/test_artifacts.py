@@ -219,12 +219,10 @@ def test_the_budgets_keep_within_what_github_takes(name: str, most: int) -> None
     assert budget.burst + budget.per // budget.spacing <= most
 
 
-async def test_statuses_are_no_texts_and_an_account_may_have_no_limits(fake: FakeGitHub, connect: Connect) -> None:
+async def test_statuses_are_no_texts(fake: FakeGitHub, connect: Connect) -> None:
     github = await connect(fake.settings())
     assert [budget.name for budget in github.budgets(STATUS, K)] == ["calls/hour"]
     assert github.budgets(EVERYTHING[0], K) == GitHub.manifest.budgets
-    free = await connect({**fake.settings(), "paced": False})
-    assert free.budgets(EVERYTHING[0], K) == ()
 
 
 async def test_github_refuses_more_texts_an_hour_than_it_says(fake: FakeGitHub, github: GitHub) -> None:

@@ -39,6 +39,7 @@ STATUS: list[tuple[Exception, int, str | None]] = [
     (errors.RateLimited("x", retry_after=timedelta(seconds=0.1)), 429, "1"),
     (errors.RateLimited("x"), 429, "5"),
     (errors.NotReady("x"), 503, "5"),
+    (errors.Disabled("x", since=1.0), 503, "5"),
     (errors.AuthFailed("x"), 502, None),
     (errors.ServiceFault("x"), 502, None),
     (errors.Unreachable("x"), 502, None),
