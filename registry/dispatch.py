@@ -19,7 +19,7 @@ from eventbus import EventBus, EventBusError, TryLater
 from eventbus.failpoint import failpoint
 from eventbus.gate import How, Turn
 from eventbus.ledger import Entry, Ledger, Permission
-from integrations.base import DeliveryResult, Earlier, Follows, Outcome, Reconciles
+from integrations.base import DeliveryResult, Earlier, Follows, Integration, Outcome, Reconciles
 from integrations.errors import Disabled, NotReady, OutcomeUnknown, Rejected
 from integrations.exchange import Exchange, listening
 from registry.act import Act, Busy, KeyReused, Parked, Waiting, contained
@@ -139,7 +139,8 @@ class Dispatcher:
                 await self._ledger.not_done(entry, describe(error), for_good=isinstance(error, FOR_GOOD))
                 raise
             await self._ledger.unknown(entry)
-            raise _parked(act, error) from error
+            _park(act, error)
+            raise
         failpoint("effect.after_call")
         await self._note(act, entry, result)
         return result
@@ -178,7 +179,8 @@ class Dispatcher:
         elif result.outcome is Outcome.UNKNOWN:
             await self._ledger.unknown(entry)
             unknown = OutcomeUnknown(result.detail or "the adapter can't tell", retry_after=result.retry_after)
-            raise _parked(act, unknown)
+            _park(act, unknown)
+            raise unknown
         elif result.outcome is Outcome.SKIPPED:
             await self._ledger.nothing(entry)
         else:
@@ -265,13 +267,10 @@ def _held(act: Act, turn: Turn) -> Waiting:
     return Waiting(text, retry_after=turn.after, pause=not per_place)
 
 
-def _parked(act: Act, error: Exception) -> Exception:
-    """An outcome that nobody can find out is for a person, at once: another attempt would know no more."""
-    return (
-        Parked(f"{describe(error)}; see eventbus unknown")
-        if act.parks and not isinstance(error, EventBusError)
-        else error
-    )
+def _park(act: Act, error: Exception) -> None:
+    """Raise Parked for an outcome that nobody can find out: another attempt would know no more."""
+    if act.parks and not isinstance(error, EventBusError):
+        raise Parked(f"{describe(error)}; see eventbus unknown") from error
 
 
 def _outcome_of(error: Exception, verdict: Exception) -> str:
@@ -282,6 +281,8 @@ def _outcome_of(error: Exception, verdict: Exception) -> str:
 
 def _shown(act: Act) -> DeliveryResult:
     """What would be sent, without a word to the service."""
+    if type(act.adapter).preview is Integration.preview:
+        return DeliveryResult.skipped(f"dry run: {act.integration} can't show what it would send")
     previews = act.adapter.preview(act.what, act.delivery)
     if not previews:
         return DeliveryResult.skipped("dry run: nothing would be sent")

@@ -79,6 +79,8 @@ def for_the_bus(error: Exception) -> Exception:
 
 def for_the_breaker(error: Exception) -> tuple[How, timedelta]:
     """How the call ended for the breaker, and how long nobody may call."""
+    if isinstance(error, Parked) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     if isinstance(error, RateLimited):
         return "none", error.retry_after or timedelta(seconds=1)
     if isinstance(error, AuthFailed):

@@ -392,6 +392,17 @@ async def test_what_nobody_can_find_out_is_parked_and_not_sent_again(
     assert service.effects == []
 
 
+async def test_parked_calls_open_the_breaker_like_others_that_got_no_answer(dispatcher: Dispatcher) -> None:
+    service, breaker = Blind(), Breaker(row=2)
+    service.plan = [OutcomeUnknown("cut off")] * 2
+    event = catalog.event(VmCreated(vm_id="1"))
+    for number in range(2):
+        with pytest.raises(Parked):
+            await dispatcher.once(replace(ask(service, key=str(number)), event=event, breaker=breaker))
+    with pytest.raises(Waiting):
+        await dispatcher.once(ask(service, key="3"))
+
+
 async def test_a_parked_delivery_is_a_dead_letter_of_its_own_kind(bus: EventBus, dispatcher: Dispatcher) -> None:
     """`eventbus unknown` lists them by their reason."""
     service = Blind()
@@ -567,6 +578,14 @@ async def test_a_dry_run_calls_nobody_and_leaves_no_trace_in_the_ledger(bus: Eve
     assert shown == DeliveryResult.skipped("dry run: tell #ops (POST https://service/messages)")
     assert not service.called.is_set()
     assert (await dispatcher.once(ask(service))).outcome is Outcome.DELIVERED
+
+
+async def test_a_dry_run_of_an_adapter_that_shows_nothing_sends_nothing_either(
+    dispatcher: Dispatcher, service: Service
+) -> None:
+    shown = await dispatcher.once(replace(ask(service), dry_run=True))
+    assert shown == DeliveryResult.skipped("dry run: service can't show what it would send")
+    assert not service.called.is_set()
 
 
 async def test_every_attempt_leaves_a_line_in_the_trail_of_its_event(
