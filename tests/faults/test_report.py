@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.faults.report import peer_rows, render
+from tests.faults.report import FAIL_OVER, FAULTS, peer_rows, render
 
 RUN: dict[str, Any] = {
     "commit": "abc",
@@ -67,7 +67,7 @@ def test_what_never_settled_is_said_to_exceed_the_bound() -> None:
 
 
 def test_the_page_states_what_a_framework_never_promised_beside_its_numbers() -> None:
-    page = render(RUN, None, [], peers(framework("ours"), framework("theirs", lost=12)))
+    page = render({FAULTS: RUN}, [], peers(framework("ours"), framework("theirs", lost=12)))
     section = page[page.index("## The same workload on other frameworks") :]
     assert "| **lost** | 0 | 12 |" in section
     assert "| Theirs | theirs order | theirs again |" in section
@@ -76,4 +76,10 @@ def test_the_page_states_what_a_framework_never_promised_beside_its_numbers() ->
 
 
 def test_a_page_without_a_comparison_has_no_section_for_it() -> None:
-    assert "other frameworks" not in render(RUN, None, [])
+    assert "other frameworks" not in render({FAULTS: RUN}, [])
+
+
+def test_each_run_has_a_section_of_its_own() -> None:
+    page = render({FAULTS: RUN, FAIL_OVER: {**RUN, "seed": 8}}, [])
+    assert page.index(f"## {FAULTS}") < page.index(f"## {FAIL_OVER}")
+    assert "| first seed | 8 |" in page[page.index(f"## {FAIL_OVER}") :]
