@@ -1,4 +1,4 @@
-"""Tells the bus about itself: dead letters and gaps become events.
+"""Tells the bus about itself: deliveries that fail, dead letters and gaps become events.
 
 A dead letter is announced from where it lies, not from the hands of who buried it: whoever dies on the way, the next
 upkeep of any worker goes on where the last announcement ended. The idempotency key makes a repeat harmless.
@@ -7,6 +7,7 @@ upkeep of any worker goes on where the last announcement ended. The idempotency 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -16,8 +17,9 @@ from eventbus.codec import decode
 from eventbus.errors import Conflict, EventBusError
 from eventbus.payload import Payload
 from eventbus.redis.history import DeadEntry, History
+from eventbus.redis.shard import Taken
 from eventbus.subscription import is_quiet
-from eventbus.topics.delivery import DeliveryDeadLettered, DeliveryGapFound
+from eventbus.topics.delivery import DeliveryDeadLettered, DeliveryFailing, DeliveryGapFound
 
 _log = structlog.get_logger("eventbus")
 
@@ -42,6 +44,23 @@ class Announcer:
         except EventBusError as error:
             _log.warning("dead letters will be announced later", group=group, error=str(error))
 
+    async def failing(self, group: str, taken: Taken, error: str, again: timedelta) -> None:
+        """Announce that a delivery failed often, and is tried again after this. A Redis that is away is not told."""
+        if is_quiet(taken.topic):
+            return
+        notice = DeliveryFailing(
+            group=group,
+            event_id=_event_id(taken.topic, taken.wire, taken.entry_id),
+            event_topic=taken.topic,
+            error=error,
+            attempts=taken.attempt,
+            next_attempt=datetime.now(UTC) + again,
+        )
+        try:
+            await self._tell(notice, f"failing:{group}:{taken.entry_id}")
+        except EventBusError as failure:
+            _log.warning("not announced that a delivery fails", group=group, topic=taken.topic, error=str(failure))
+
     async def gap(self, gap: Gap) -> None:
         """Announce a gap; several workers that find the same one announce it once."""
         notice = DeliveryGapFound(
@@ -57,15 +76,19 @@ class Announcer:
 
 
 def _notice(group: str, letter: DeadEntry) -> DeliveryDeadLettered:
-    try:
-        event_id = decode(letter.topic, letter.wire).id
-    except EventBusError:
-        event_id = letter.entry_id
     return DeliveryDeadLettered(
         group=group,
-        event_id=event_id,
+        event_id=_event_id(letter.topic, letter.wire, letter.entry_id),
         event_topic=letter.topic,
         reason=letter.reason,
         error=letter.error,
         attempts=letter.attempts,
     )
+
+
+def _event_id(topic: str, wire: bytes, entry_id: str) -> str:
+    """Of the event; its place in the log where it can't be read."""
+    try:
+        return decode(topic, wire).id
+    except EventBusError:
+        return entry_id

@@ -37,6 +37,14 @@ class Gap:
     count: int
 
     @property
+    def name(self) -> tuple[str, str | None, int]:
+        """What stays the same while the log goes on and the range that may be concerned grows.
+
+        A gap of the same count that opens before anybody looked after the last one was accepted is not told apart.
+        """
+        return self.kind, self.group, self.last if self.kind == "rolled back" else self.count
+
+    @property
     def text(self) -> str:
         """One sentence for people."""
         where = f"sequence {self.first:,} to {self.last:,}"

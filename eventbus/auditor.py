@@ -1,53 +1,57 @@
-"""Checks the books against what this process has seen with its own eyes: numbers and places that Redis gave out.
-
-The books alone can't tell that Redis went back to an earlier state, since all of them go back together. Whoever
-remembers an event that is not there any more can.
-"""
+"""Checks the books against what this process has seen with its own eyes (`witness`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from eventbus.audit import Gap, gaps, passed
 from eventbus.redis.history import History
+from eventbus.witness import MOST, Seen, Witness
 
 FEW = 100  # entries looked at, past those that somebody added by hand
 
 
-class Seen(NamedTuple):
-    """An event that was stored: its number and its place. Compared by number first."""
-
-    sequence: int = 0
-    entry_id: str = ""
-
-
 class Auditor:
-    """Finds gaps. `highest` tells of the event with the highest number that this process knows of."""
+    """Finds gaps, by the books and by what `witness` remembers."""
 
-    def __init__(self, history: History, highest: Callable[[], Seen]) -> None:
+    def __init__(self, history: History, witness: Witness) -> None:
+        self.witness = witness
         self._history = history
-        self._highest = highest
+        self._back: dict[int, Gap] = {}  # every time that Redis went back, by the last number before
         self._accepted = 0  # up to here a loss was taken note of
 
     async def look(self, groups: Sequence[str], *, closes: bool = False) -> list[Gap]:
         """What does not add up. `closes`: groups that are past what was deleted are looked at without leniency then."""
-        seen = self._highest()
-        if seen.sequence <= self._accepted:
-            seen = Seen()
+        marks = [*self.witness.marks]
+        seen = [one for one in (*marks, self.witness.newest) if one.sequence > self._accepted]
         books = await self._history.books(groups)
-        found = gaps(books, seen=seen.sequence)
+        found = gaps(books, seen=max((one.sequence for one in seen), default=0))
         if closes:
             for group in passed(books):
                 await self._history.close(group)
-        if seen.entry_id and seen.sequence <= books.sequence:
-            found += await self._replaced(seen)
-        return found
+        for one in seen:
+            if one.sequence <= books.sequence:
+                found += await self._replaced(one)
+        for _ in marks:
+            self.witness.marks.popleft()
+        found += [_gap(first, last) for first, last in self.witness.rolled_back]
+        return self._once(found)
+
+    def _once(self, found: Iterable[Gap]) -> list[Gap]:
+        """Each roll-back as it was found first: the log passes it, and others see more or less of it."""
+        others = [gap for gap in found if gap.kind != "rolled back"]
+        for gap in found:
+            if gap.kind == "rolled back" and gap.last > self._accepted:
+                self._back.setdefault(gap.last, gap)
+        while len(self._back) > MOST:
+            del self._back[next(iter(self._back))]
+        return [*others, *self._back.values()]
 
     def accept(self, gap: Gap) -> None:
         """Don't tell of this loss again."""
         if gap.kind == "rolled back":
-            self._accepted = gap.last
+            self._accepted = max(self._accepted, gap.last)
+            self._back = {last: known for last, known in self._back.items() if last > self._accepted}
 
     async def _replaced(self, seen: Seen) -> list[Gap]:
         """What was stored after it has a lower number: Redis went back, and numbers were given out again."""
@@ -55,4 +59,8 @@ class Auditor:
         number = next((entry.sequence for entry in after if entry.sequence), None)
         if number is None or number > seen.sequence:
             return []
-        return [Gap("rolled back", None, number, seen.sequence, seen.sequence - number + 1)]
+        return [_gap(number, seen.sequence)]
+
+
+def _gap(first: int, last: int) -> Gap:
+    return Gap("rolled back", None, first, last, last - first + 1)

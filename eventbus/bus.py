@@ -15,7 +15,7 @@ import structlog
 from eventbus import past
 from eventbus.announcer import Announcer
 from eventbus.audit import Gap
-from eventbus.auditor import Auditor, Seen
+from eventbus.auditor import Auditor
 from eventbus.backoff import RECONNECT
 from eventbus.catalog import catalog
 from eventbus.codec import decode
@@ -44,6 +44,7 @@ from eventbus.spooling import Outcome, Spools
 from eventbus.subscription import Handler, Options, Start, Subscription, start_behind
 from eventbus.trail import Trail
 from eventbus.upkeep import Keep
+from eventbus.witness import Witness
 
 REMEMBER = timedelta(hours=24)
 LEASE = timedelta(seconds=30)
@@ -100,8 +101,8 @@ class EventBus:
         self._observer = observer or Observer()
         self._live = LiveFeed(self._history, connection, keys.bell)
         self._subscriptions: dict[str, Subscription] = {}
-        self._highest = Seen()
-        self._auditor = Auditor(self._history, lambda: max(self._highest, self._serving.highest))
+        self._witness = Witness()
+        self._auditor = Auditor(self._history, self._witness)
         self._serving = Serving(
             connection,
             self._shard,
@@ -162,7 +163,9 @@ class EventBus:
         await self._shard.check_durability(self._confirm[self._durability])
 
     async def until_ready(self) -> None:
-        """Wait until Redis answers. Raises Misconfigured when it can't keep what the bus promises.
+        """Wait until Redis answers, with as many replicas as `durability` asks for.
+
+        Raises Misconfigured when it can't keep what the bus promises.
 
         A program that serves or publishes for others calls it before it begins.
         """
@@ -238,8 +241,7 @@ class EventBus:
 
     def _receipt(self, sent: Letter, stored: Outcome, durability: Durability) -> Receipt:
         made = receipt(sent, stored, durability)
-        if made.sequence > self._highest.sequence:
-            self._highest = Seen(made.sequence, made.entry_id)
+        self._witness.saw(made.sequence, made.entry_id)
         self._observer.published(made.topic, made.status)
         return made
 

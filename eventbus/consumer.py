@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from itertools import islice
 from time import perf_counter
 from typing import Any, TypeVar
 
 import structlog
 
-from eventbus.auditor import Seen
 from eventbus.backoff import RECONNECT
 from eventbus.codec import decode
 from eventbus.ending import end
@@ -25,9 +25,10 @@ from eventbus.errors import EventBusError, Full, Misconfigured, Unavailable
 from eventbus.event import Event, new_id
 from eventbus.failpoint import failpoint
 from eventbus.observer import Observer
-from eventbus.redis.shard import Batch, MissingGroup, Retry, Settled, Shard, Taken
+from eventbus.redis.shard import FIRST_READING, Batch, MissingGroup, Retry, Settled, Shard, Taken
 from eventbus.subscription import Attempt, Subscription
 from eventbus.verdict import Again, Bury, verdict
+from eventbus.witness import Witness
 
 POLL_SECONDS = 2.0
 MAX_BATCH = 250  # a script of this size takes Redis about 2 ms, in which it does nothing else
@@ -39,11 +40,14 @@ NO_DELAY = 0
 NO_PAUSE = timedelta()
 GOODBYE_SECONDS = 1.0
 EARLIEST = "0"
+FAILING = 4
+"""People are told at this failed attempt, as by Svix (docs.svix.com, Operational webhooks, message.attempt.failing)."""
 
 _log = structlog.get_logger("eventbus.consumer")
 
 T = TypeVar("T")
 Buried = Callable[[], Awaitable[None]]
+Failing = Callable[[Taken, str, timedelta], Awaitable[None]]
 
 
 class Consumer:
@@ -58,6 +62,8 @@ class Consumer:
         lease: timedelta,
         suspect_turn: asyncio.Lock,
         buried: Buried,
+        failing: Failing,
+        witness: Witness,
         observer: Observer,
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -71,6 +77,8 @@ class Consumer:
         self._lease = lease
         self._suspect_turn = suspect_turn  # one suspect at a time in the whole process
         self._buried = buried
+        self._failing = failing
+        self._witness = witness
         self._observer = observer
         self._failed = failed
         self._bell = asyncio.Event()
@@ -87,7 +95,6 @@ class Consumer:
         self._recovered = perf_counter()
         self._lost = False  # a reply that gave us work was lost: what we own and don't know of must be recovered
         self._gifts = asyncio.Lock()  # held while a settle may give us work, so that nothing is recovered meanwhile
-        self.highest = Seen()
         self._stopping = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._settler: asyncio.Task[None] | None = None
@@ -275,8 +282,9 @@ class Consumer:
         for one in taken:
             held[one.entry_id] = one
             put(one)
-        if taken:
-            self.highest = max(self.highest, Seen(taken[-1].sequence, taken[-1].entry_id))
+        fresh = (one for one in taken if one.fence == FIRST_READING)
+        for one in (*islice(fresh, 1), *taken[-1:]):  # what lies between them tells no more
+            self._witness.saw(one.sequence, one.entry_id)
 
     async def _rest(self, batch: Batch) -> None:
         """Until the bell rings, a retry is due, a pause ends, or the slow poll's time has come."""
@@ -381,6 +389,8 @@ class Consumer:
             error=decided.text,
             next_in_s=round(decided.delay.total_seconds(), 3),
         )
+        if decided.counts and taken.attempt == FAILING:
+            await self._failing(taken, decided.text, decided.delay)  # before: whoever dies in between, it is told
         await self._again(taken, decided)
         return decided.outcome
 

@@ -18,7 +18,7 @@ import structlog
 
 from eventbus.announcer import Announcer
 from eventbus.audit import Gap
-from eventbus.auditor import Auditor, Seen
+from eventbus.auditor import Auditor
 from eventbus.consumer import Consumer
 from eventbus.observer import Observer
 from eventbus.pattern import matches_any
@@ -56,6 +56,7 @@ class Serving:
         self._lease = lease
         self._observer = observer
         self._announcer = announcer
+        self._witness = auditor.witness
         self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._number = itertools.count(1)
         self._leaving: set[Consumer] = set()
@@ -63,7 +64,7 @@ class Serving:
         self._consumers: dict[str, Consumer] = {}
         self._subscriptions: dict[str, Subscription] = {}
         self._suspect_turn = asyncio.Lock()
-        self._bell = Signals(connection, shard.keys.bell, self._rung, back=self._ring_all)
+        self._bell = Signals(connection, shard.keys.bell, self._rung, back=self._line_back, lost=self._line_lost)
         shard.on_publish(self._published)
         self._upkeep = Upkeep(
             shard,
@@ -99,6 +100,8 @@ class Serving:
             lease=self._lease,
             suspect_turn=self._suspect_turn,
             buried=lambda: self._announcer.dead(group),
+            failing=lambda taken, error, again: self._announcer.failing(group, taken, error, again),
+            witness=self._witness,
             observer=self._observer,
             failed=self._broke,
         )
@@ -164,11 +167,6 @@ class Serving:
         self._fault = self._fault or fault
         self.broken.set()
 
-    @property
-    def highest(self) -> Seen:
-        """The delivery with the highest number that was taken here."""
-        return max((consumer.highest for consumer in self._consumers.values()), default=Seen())
-
     def _gap_found(self, gap: Gap) -> None:
         self._observer.gap(gap.kind, gap.count)
 
@@ -196,6 +194,13 @@ class Serving:
             for subscription_id, consumer in self._consumers.items():
                 if matches_any(self._subscriptions[subscription_id].patterns, letters[0].topic):
                     consumer.ring()
+
+    def _line_lost(self) -> None:
+        self._witness.mark()
+
+    def _line_back(self) -> None:
+        self._witness.alarm.set()  # the Redis that is back may have lost its newest events
+        self._ring_all()
 
     def _ring_all(self) -> None:
         for consumer in self._consumers.values():

@@ -69,20 +69,20 @@ class Upkeep:
         self._announcer = announcer
         self._auditor = auditor
         self._found = found
-        self._known: set[Gap] = set()
+        self._known: set[tuple[str, str | None, int]] = set()
         self._soon = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin."""
         third = self._lease.total_seconds() / 3
-        for name, every, step in (
-            ("beat", third, self._beat),
-            ("sweep", self._sweep_every, self._sweep),
-            ("trim", TRIM_SECONDS, self._trim),
-            ("audit", AUDIT_SECONDS, self._audit),
+        for name, every, step, alarm in (
+            ("beat", third, self._beat, None),
+            ("sweep", self._sweep_every, self._sweep, None),
+            ("trim", TRIM_SECONDS, self._trim, None),
+            ("audit", AUDIT_SECONDS, self._audit, self._auditor.witness.alarm),
         ):
-            self._tasks.append(asyncio.create_task(_each(every, step, name), name=f"upkeep {name}"))
+            self._tasks.append(asyncio.create_task(_each(every, step, name, alarm), name=f"upkeep {name}"))
         self._tasks.append(asyncio.create_task(self._promote(), name="upkeep promote"))
 
     def something_is_later(self) -> None:
@@ -140,11 +140,11 @@ class Upkeep:
     async def _audit(self) -> None:
         found = await self._auditor.look(list(await self._shard.declared()), closes=True)
         for gap in found:
-            if gap not in self._known:
+            if gap.name not in self._known:
                 _log.critical("gap", kind=gap.kind, group=gap.group, first=gap.first, last=gap.last, text=gap.text)
                 self._found(gap)
                 await self._announcer.gap(gap)
-        self._known = set(found)
+        self._known = {gap.name for gap in found}
 
     async def _promote(self) -> None:
         """Append what is due, as long as there is some; then sleep until the next one or the next scheduling."""
@@ -162,14 +162,14 @@ class Upkeep:
                     continue
                 if due_ms is not None:
                     seconds = min(seconds, due_ms / 1000 + 0.001)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._soon.wait()
+            await _rest(seconds, self._soon)
 
 
-async def _each(seconds: float, step: Callable[[], Awaitable[None]], name: str) -> None:
+async def _each(seconds: float, step: Callable[[], Awaitable[None]], name: str, alarm: asyncio.Event | None) -> None:
     failed = False
+    alarm = alarm or asyncio.Event()
     while True:
+        alarm.clear()
         try:
             await step()
             failed = False
@@ -177,4 +177,11 @@ async def _each(seconds: float, step: Callable[[], Awaitable[None]], name: str) 
             if not failed:
                 _log.warning("upkeep has to wait", step=name, error=str(error))
             failed = True
-        await asyncio.sleep(seconds * random.uniform(0.75, 1.0))  # noqa: S311  jitter, not a secret
+        await _rest(seconds * random.uniform(0.75, 1.0), alarm)  # noqa: S311  jitter, not a secret
+
+
+async def _rest(seconds: float, alarm: asyncio.Event) -> None:
+    """Until the time is over or somebody sounds the alarm."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await alarm.wait()

@@ -6,7 +6,7 @@ that is the same on every attempt. Results are never booleans: `DeliveryResult` 
 errors (`integrations.errors`) say what the dispatcher must do. Adapters never retry: only the dispatcher does.
 
 Optional abilities are protocols of their own: `Inbound` (the service calls us), `Reconciles` (we can look up whether
-an effect exists), `Subscribes` (more than one target).
+an effect exists), `Subscribes` (more than one target), `Examined` and `Drills` (people look whether it works).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from structlog.typing import FilteringBoundLogger
 
 from eventbus.event import Event
+from integrations.doubts import Doubts
 from integrations.errors import IntegrationError, RateLimited, Rejected
 from integrations.http import Http
 
@@ -298,6 +299,7 @@ class Context(Generic[ConfigT]):
     store      what it wants to remember
     log        bound to the integration's name
     components how every component of the system is, for a status command
+    doubts     calls of which nobody knows whether they were made; None: there is no bus to ask
     """
 
     name: str
@@ -306,6 +308,7 @@ class Context(Generic[ConfigT]):
     store: Store
     log: FilteringBoundLogger
     components: Callable[[], Awaitable[Mapping[str, Health]]]
+    doubts: Doubts | None = None
 
 
 class Integration(ABC, Generic[ConfigT]):
@@ -401,12 +404,73 @@ class Follows(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of a look for webhooks that never reached us.
+
+    asked  asked for again
+    left   missed too, for the next look: a service takes only so many such wishes at once
+    said   all of it in one sentence, for people
+    """
+
+    asked: int
+    left: int
+    said: str
+
+
 @runtime_checkable
 class Recovers(Protocol):
     """An adapter that can ask its service for webhooks which never reached us."""
 
-    async def recover(self, since: datetime) -> str:
-        """Ask for those since then. Returns one sentence for people. Raises IntegrationError."""
+    @property
+    def recover_every(self) -> timedelta | None:
+        """How often workers ask by the clock; None: only people ask."""
+        ...
+
+    async def recover(self, since: datetime, *, patiently: bool = False) -> Recovered:
+        """Ask for those since then. Raises IntegrationError.
+
+        patiently  for who asks by the clock: what failed before is left alone for a while, longer each time
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `eventbus integrations doctor` looked at. No secret.
+
+    level  fail: it can't work so; warn: it may come to harm, or part of it does not work
+    fix    what to do next; empty where all is well
+    """
+
+    about: str
+    level: Literal["ok", "warn", "fail"]
+    what: str
+    fix: str = ""
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """An adapter that can look more closely than `health`: at credentials, rights, places, secrets, clocks."""
+
+    async def examine(self) -> Sequence[Finding]:
+        """Look, and change nothing. What the service answers becomes findings; anything raised is one, too."""
+        ...
+
+
+@runtime_checkable
+class Drills(Protocol):
+    """An adapter whose drill can be followed at the service, and taken back there.
+
+    Both are given the notification that was sent, with its delivery and result.
+    """
+
+    async def seen(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> bool | None:
+        """Whether it is there and open; None where the service can't be asked. Raises IntegrationError."""
+        ...
+
+    async def take_back(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> str:
+        """Remove or resolve it, and say which; empty where that can't be done. Raises IntegrationError."""
         ...
 
 
@@ -470,8 +534,11 @@ __all__ = [
     "Context",
     "Delivery",
     "DeliveryResult",
+    "Drills",
     "Earlier",
     "Effects",
+    "Examined",
+    "Finding",
     "Follows",
     "Health",
     "HealthState",
@@ -485,6 +552,7 @@ __all__ = [
     "Outcome",
     "Preview",
     "Reconciles",
+    "Recovered",
     "Recovers",
     "Scope",
     "Severity",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,13 +13,21 @@ from pydantic import BaseModel
 from eventbus import Attempt, Event, Options
 from eventbus.gate import Breaker
 from eventbus.pattern import matches_any
-from integrations.base import Delivery, Integration, Subscribes, Target, What
+from eventbus.topics.noise import DUE
+from integrations.base import Delivery, Integration, Notification, Subscribes, Target, What
 from integrations.errors import Rejected
 from registry.act import Act
-from registry.routes.decide import decide
-from registry.routes.model import Routing
+from registry.noise.group import Alert, digest_of, kept_names
+from registry.noise.mute import Mutes
+from registry.routes.decide import asks_nothing, decide
+from registry.routes.filters import as_text
+from registry.routes.model import Grouping, Route, Routing
 from registry.routes.render import RenderError, render
+from registry.routes.scope import Names, names_on
 from registry.unknown import delivery_key
+
+MAX_VALUE = 200
+"""Characters of a value that alerts are grouped by."""
 
 
 @dataclass(slots=True)
@@ -29,6 +39,7 @@ class Account:
     options  how its subscriptions are served
     dry_run  it says what it would do, and does nothing
     paced    its calls are spaced by the service's budgets
+    cap      calls in any minute for each target at most; 0: no cap
     resend   it does again what nobody can say was done
     breaker  when its service is left alone
     fault    why it is not ready; None when it is
@@ -43,18 +54,21 @@ class Account:
     dry_run: bool = False
     resend: bool = False
     paced: bool = True
+    cap: int = 0
     breaker: Breaker = field(default_factory=Breaker)
     fault: str | None = "not started"
 
     def targets(self, routing: Routing) -> list[tuple[str, Target]]:
         """Its targets, each with the name of its group. None for an adapter that names its own and is not ready.
 
-        An account takes what its adapter does, or what `topics` leaves of that, and what routes send to it.
+        An account takes what its adapter does, or what `topics` leaves of that, what routes send to it, and the times
+        of the groups that they gather.
         """
+        times = (f"{DUE}.{self.name}",) if routing.groups_for(self.name) else ()
         if isinstance(self.adapter, Subscribes):
             named = self.adapter.targets() if self.fault is None else ()
-            return [(f"{self.name}.{target.name}", target) for target in named]
-        topics = tuple(dict.fromkeys([*self.own_topics, *routing.topics_for(self.name)]))
+            return [(f"{self.name}.{one.name}", replace(one, topics=(*one.topics, *times))) for one in named]
+        topics = tuple(dict.fromkeys([*self.own_topics, *routing.topics_for(self.name), *times]))
         return [(self.name, Target("default", topics))] if topics else []
 
     @property
@@ -67,32 +81,109 @@ class Account:
     def act(self, what: What, delivery: Delivery, **origin: Any) -> Act:
         """One call in this account's manner. `origin`: event, route, attempt and dry_run, where it has them."""
         origin["dry_run"] = self.dry_run or origin.get("dry_run", False)
-        manner = {"breaker": self.breaker, "resend": self.resend, "paced": self.paced, **origin}
+        manner = {"breaker": self.breaker, "resend": self.resend, "paced": self.paced, "cap": self.cap, **origin}
         return Act(self.name, self.adapter, what, delivery, self.timeout, **manner)
 
 
-def plan(
-    account: Account, target: str, event: Event[Any], attempt: Attempt, routing: Routing, now: datetime
-) -> list[Act]:
-    """The acts that an event asks of a target of an account: by the routes to it, else by the adapter itself. Pure.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An act that silences or inhibitions hold back, unless it ends something that was begun (`resolves`)."""
 
-    Raises Rejected when a route makes something of the event that its integration can't take.
+    act: Act
+    event: Event[Any]
+    reason: str
+    resolves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What is not told at once but gathered into a group.
+
+    act     what it would be alone; its key stands for the gathering
+    group   identifies the group, whose alerts agree in `values`
+    thread  what the alert is about
+    """
+
+    act: Act
+    group: str
+    values: Mapping[str, str]
+    thread: str
+    alert: Alert
+
+
+def plan(
+    account: Account,
+    target: str,
+    event: Event[Any],
+    attempt: Attempt,
+    routing: Routing,
+    now: datetime,
+    mutes: Mutes | None = None,
+) -> list[Act | Held | Member]:
+    """What an event asks of a target of an account: by the routes to it, else by the adapter itself. Pure.
+
+    `mutes`: what is kept quiet now; groups ask for that when they are told of. Raises Rejected when a route makes
+    something of the event that its integration can't take.
     """
     name, number = account.name, attempt.number
-    if getattr(event.data, "ours", False):
-        return []  # it tells of what one of our own artifacts caused: acting on that might never end
+    if asks_nothing(event):
+        return []
     if not routing.takes_over(name, event.topic):
         if not matches_any(account.own_topics, event.topic):
             return []
         delivery = Delivery(delivery_key(name, target, event.id), target, number, thread=event.key or "")
         return [account.act(event, delivery, event=event, attempt=attempt)]
-    acts = []
-    for taken in (one for one in decide(event, routing, now) if one.taken and one.route.to == name):
+    planned: list[Act | Held | Member] = []
+    for decision in decide(event, routing, now):
+        route = decision.route
+        if route.to != name or not (decision.taken or (decision.is_mute and route.group)):
+            continue
         try:
-            made = render(event, taken, routing, account.adapter.manifest.artifacts)
+            made = render(event, decision, routing, account.adapter.manifest.artifacts)
         except RenderError as error:
             raise Rejected(str(error)) from error
-        delivery = Delivery(delivery_key(name, target, event.id, taken.name), target, number, thread=made.thread)
-        dry_run = taken.route.dry_run
-        acts.append(account.act(made.what, delivery, event=event, route=taken.name, attempt=attempt, dry_run=dry_run))
-    return acts
+        key = delivery_key(name, target, event.id, decision.name)
+        delivery = Delivery(key, target, number, thread=made.thread)
+        origin = {"event": event, "route": decision.name, "attempt": attempt, "dry_run": route.dry_run}
+        act = account.act(made.what, delivery, **origin)
+        planned.append(_on_route(act, route, event, attempt, routing, now, mutes or Mutes()))
+    return planned
+
+
+def _on_route(
+    act: Act, route: Route, event: Event[Any], attempt: Attempt, routing: Routing, now: datetime, mutes: Mutes
+) -> Act | Held | Member:
+    if route.group is None and mutes.is_empty:
+        return act
+    names = names_on(act.route, route, event, routing)
+    resolves = route.resolves is not None and route.resolves.why_not(names) is None
+    if route.group is None:
+        reason = mutes.why(names, now)
+        return Held(act, event, reason, resolves) if reason else act
+    if not isinstance(act.what, Notification):
+        raise TypeError(f"route {act.route} groups what is no notification")  # the model of routes refuses that
+    alert = Alert(
+        status="resolved" if resolves else "firing" if route.has_ends else "momentary",
+        event_id=event.id,
+        sequence=attempt.sequence,
+        since=now.timestamp(),
+        at=now.timestamp(),
+        what=act.what,
+        names=kept_names(names),
+    )
+    values = values_of(route.group, names)
+    group = digest_of(act.integration, act.delivery.target, act.route, act.what.target, *values.values())
+    return Member(act, group, values, act.delivery.thread or event.id, alert)
+
+
+def values_of(rules: Grouping, names: Names) -> dict[str, str]:
+    """What a group has in common, under the last word of each expression: data.environment is `environment`.
+
+    Values that agree in their first MAX_VALUE characters count as equal.
+    """
+    found: dict[str, str] = {}
+    for expression in rules.by:
+        label = expression.source.strip()
+        short = label.rpartition(".")[2] if re.fullmatch(r"[a-z_][\w.]*", label) else label
+        found[label if short in found else short] = as_text(expression.value(names), MAX_VALUE)
+    return found

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 from eventbus import Attempt, Event
 from eventbus.gate import Breaker, Cost
-from integrations.base import Artifact, Delivery, DeliveryResult, Integration, Notification, What
+from integrations.base import Artifact, Budget, Delivery, DeliveryResult, Integration, Notification, What
 from integrations.errors import NotReady
 
 T = TypeVar("T")
+
+MINUTE = timedelta(minutes=1)
 
 
 class Busy(Exception):
@@ -41,7 +43,9 @@ class Act:
 
     event     what it follows from, where that is an event; `route`: by which route
     dry_run   show what would be sent, and send nothing
-    paced     whether it counts against the budgets
+    paced     whether it counts against the service's budgets
+    cap       how many acts this target is given in any minute, whatever the service takes; 0: no such cap. What events
+              cause that cause events in turn may never end; this keeps it from flooding whoever is at the other end
     resend    send again what nobody can say was done, instead of parking it
     """
 
@@ -57,6 +61,7 @@ class Act:
     dry_run: bool = False
     resend: bool = False
     paced: bool = True
+    cap: int = 0
 
     @property
     def account(self) -> str:
@@ -94,11 +99,12 @@ class Act:
 
     def costs(self) -> list[Cost]:
         """What it takes of the account's budgets."""
-        if not self.paced:
-            return []
-        places = self.adapter.places(self.what, self.delivery)
+        budgets = [*self.adapter.budgets(self.what, self.delivery)] if self.paced else []
+        if self.cap:
+            budgets.append(Budget("effects per minute", self.cap, MINUTE, burst=max(1, self.cap // 4)))
+        places = self.adapter.places(self.what, self.delivery) if budgets else ()
         costs: list[Cost] = []
-        for budget in self.adapter.budgets(self.what, self.delivery):
+        for budget in budgets:
             names = [budget.name] if budget.each == "account" else [f"{budget.name}:{place}" for place in places]
             costs += [Cost(name, budget.spacing, budget.burst) for name in names]
         return costs

@@ -34,6 +34,7 @@ a Redis key and of a URL."""
 
 RESERVED_KEYS = frozenset(
     {"enabled", "adapter", "topics", "start", "timeout", "dry_run", "when_unknown", "paced", "breaker_seconds"}
+    | {"max_effects_per_minute"}
 )
 """Keys of an `integrations.<name>` section that belong to the registry (`settings.IntegrationSettings`)."""
 

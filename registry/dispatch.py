@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -240,17 +240,16 @@ class Dispatcher:
             facts |= {"reference": result.reference, "url": result.url, "detail": result.detail}
         if error:
             facts["error"] = error
-        about: dict[str, Any] = {"method": act.method, "attempt": number}
-        if act.route:
-            about["route"] = act.route
-        log = _log.bind(integration=act.integration, target=act.delivery.target, **about)
+        route = {"route": act.route} if act.route else {}
+        about = {"integration": act.integration, "target": act.delivery.target, "method": act.method, **route}
+        log = _log.bind(**about, attempt=number)
         if act.event is not None:
             log = log.bind(event_id=act.event.id, topic=act.event.topic)
         (log.warning if error else log.info)(_HEADLINES.get(outcome, "not delivered"), **facts)
         if act.event is not None:
-            line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "account": act.account}
             requests: list[JsonValue] = [asdict(one) for one in heard]
-            await self._bus.trail.note(act.event.id, {**line, **about, **facts, "requests": requests})
+            line = {"method": act.method, "attempt": number, **facts, "requests": requests}
+            await self._bus.trail.note(act.event.id, act.account, line, route=act.route)
 
 
 _HEADLINES = {"delivered": "delivered", "duplicate": "delivered", "skipped": "skipped", "waits": "waits"}

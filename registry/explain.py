@@ -15,10 +15,14 @@ from pydantic import JsonValue
 from eventbus import DeadLetter, Event, EventBus
 from eventbus.pattern import matches_any
 from eventbus.redis.whereabouts import Whereabouts
-from registry.routes.decide import Decision, decide
+from registry.noise.keeper import group_of
+from registry.noise.store import NoiseStore
+from registry.routes.decide import Decision, decide, outside_of_windows
 from registry.routes.model import Routing
 
 Line = dict[str, JsonValue]
+GROUPED = "grouped"
+"""The last word of a trail while its event waits in a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,25 @@ async def explain(bus: EventBus, event_id: str, routing: Routing) -> Story:
         where = None if found is None else await bus.whereabouts(group, found.entry_id)
         takes = found is None or matches_any(patterns, found.event.topic)
         stand, detail = _stand(own, letters.get(group), where, declared=group in declared, takes=takes)
+        if stand == GROUPED:
+            detail = await _gathered(bus, event_id, own[-1], routing) or detail
         groups.append(GroupStory(group, patterns, stand, detail, letters.get(group), own))
     event = None if found is None else found.event
     routes = [] if event is None else decide(event, routing, event.time)
     return Story(event_id, event, None if found is None else found.sequence, groups, routes)
+
+
+async def _gathered(bus: EventBus, event_id: str, line: Line, routing: Routing) -> str:
+    """What comes next for an event that waits in a group; empty when it does not wait there any more."""
+    group, now = await group_of(bus, str(line.get("group", ""))), datetime.now(UTC)
+    alert = None if group is None else next((one for one in group.alerts.values() if one.event_id == event_id), None)
+    if group is None or alert is None:
+        return ""
+    route = routing.routes.get(group.route)
+    window = "" if route is None else outside_of_windows(route, routing, now)
+    muted = window or (await NoiseStore(bus, routing).mutes()).why(alert.names, now)
+    where = f"in the group {group.label or 'of its route'}, looked at next at {_moment(round(group.due * 1000))}"
+    return f"{where}; {muted}" if muted else where
 
 
 def _stand(

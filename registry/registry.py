@@ -15,9 +15,11 @@ from typing import Any
 
 import structlog
 
-from eventbus import Attempt, Event, EventBus, EventBusError, Refused, TryLater, Unavailable
+from eventbus import Attempt, Event, EventBus, EventBusError, Options, Refused, TryLater, Unavailable
 from eventbus.backoff import RECONNECT
 from eventbus.pattern import check_pattern, check_topic
+from eventbus.subscription import Handler
+from eventbus.topics.noise import NotificationDue
 from integrations.base import (
     Artifact,
     Context,
@@ -31,12 +33,15 @@ from integrations.base import (
 )
 from integrations.errors import IntegrationError, NotReady, Rejected
 from integrations.http import Http
-from registry.account import Account, plan
-from registry.act import contained
-from registry.dispatch import Dispatcher
-from registry.judgement import describe
+from registry.account import Account, Held, Member, plan
+from registry.act import Act, contained
+from registry.dispatch import Dispatcher, _thread_row
+from registry.judgement import describe, for_the_bus
 from registry.metrics import Metrics
+from registry.noise.keeper import Keeper
+from registry.noise.store import NoiseStore
 from registry.routes.model import Routing
+from registry.unknown import Doubts
 
 HEALTH_SECONDS = 5.0
 START_SECONDS = 5.0
@@ -44,6 +49,8 @@ START_SECONDS = 5.0
 INITIALIZE_SECONDS = 30.0
 """What it gets when it is tried again; then nobody waits."""
 RETRY_SECONDS = 15.0
+INHIBITIONS = "_inhibitions"
+"""The group that sees what inhibits. No integration can have the name: theirs begin with a letter."""
 
 _log = structlog.get_logger("registry")
 
@@ -63,6 +70,8 @@ class Registry:
         self._routing = routing or Routing()
         self._serve = serve
         self._dispatcher = Dispatcher(bus, metrics)
+        self._noise = NoiseStore(bus, self._routing)
+        self._groups = Keeper(bus, self._dispatcher, self._routing, self._noise)
         self._accounts: dict[str, Account] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,6 +102,8 @@ class Registry:
         A Redis that is away is waited for.
         """
         await asyncio.gather(*(self._initialize(account, START_SECONDS) for account in self))
+        if self._serve:
+            await self._observe()
         for account in self:
             await self._start(account)
 
@@ -102,6 +113,14 @@ class Registry:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(self._close(account) for account in self))
+
+    async def _observe(self) -> None:
+        """See what inhibits; the events that do are a subscription of our own."""
+        with contextlib.suppress(Unavailable):
+            await self._noise.forget_old()
+        each = self._routing.inhibitions.values()
+        if topics := tuple(dict.fromkeys(pattern for one in each for pattern in one.topics)):
+            await self._serve_group(INHIBITIONS, topics, self._noise.observe, Options(start="now"))
 
     async def _start(self, account: Account) -> None:
         if account.fault is None:
@@ -121,6 +140,7 @@ class Registry:
             store=self._bus.table(account.name),
             log=structlog.get_logger(f"integrations.{account.name}").bind(integration=account.name),
             components=self.health,
+            doubts=Doubts(self._bus, self._routing.routes),
         )
         try:
             async with asyncio.timeout(seconds):
@@ -175,10 +195,13 @@ class Registry:
         async def handle(event: Event[Any], attempt: Attempt) -> None:
             await self._deliver(account, target.name, event, attempt)
 
+        await self._serve_group(group, target.topics, handle, account.options)
+
+    async def _serve_group(self, group: str, topics: tuple[str, ...], handle: Handler, options: Options) -> None:
         while True:
-            await self._declare(account, group, target)  # waits for Redis
+            await self._bus.declare(group, topics, start=options.start)  # waits for Redis
             with contextlib.suppress(Unavailable):  # it went away in between
-                await self._bus.subscribe(target.topics, handle, group=group, options=account.options)
+                await self._bus.subscribe(topics, handle, group=group, options=options)
                 return
 
     async def _declare(self, account: Account, group: str, target: Target) -> None:
@@ -198,18 +221,40 @@ class Registry:
 
     async def _deliver(self, account: Account, target: str, event: Event[Any], attempt: Attempt) -> None:
         """Each act is tried, and done once; the delivery is over when none is left to try again."""
+        if isinstance(event.data, NotificationDue):
+            with _judged():
+                await self._groups.meet(account, target, event, attempt)
+            return
+        with _judged():
+            mutes = await self._noise.mutes() if self._routing.routes else None
         try:
-            acts = plan(account, target, event, attempt, self._routing, datetime.now(UTC))
+            planned = plan(account, target, event, attempt, self._routing, datetime.now(UTC), mutes)
         except Rejected as error:
             raise Refused(error.detail) from error
         failed: list[TryLater | Refused] = []
-        for act in acts:
+        for one in planned:
             try:
-                await self._dispatcher.deliver(act)
+                with _judged():
+                    await self._do(one)
             except (TryLater, Refused) as error:
                 failed.append(error)
         if failed:
             raise min(failed, key=lambda error: isinstance(error, Refused))  # what can be tried again goes first
+
+    async def _do(self, planned: Act | Held | Member) -> None:
+        if isinstance(planned, Member):
+            await self._groups.gather(planned)
+        elif isinstance(planned, Act) or await self._ends(planned):
+            await self._dispatcher.deliver(planned if isinstance(planned, Act) else planned.act)
+        else:
+            act, line = planned.act, {"outcome": "muted", "detail": planned.reason}
+            await self._bus.trail.note(planned.event.id, act.account, line, route=act.route)
+
+    async def _ends(self, held: Held) -> bool:
+        """Whether it ends what was begun: that is told, whoever keeps quiet."""
+        if not held.resolves or not held.act.delivery.thread:
+            return False
+        return await self._bus.table(held.act.integration).get(_thread_row(held.act)) is not None
 
     async def send_notification(self, name: str, notification: Notification, key: str) -> DeliveryResult:
         """Tell people through an integration, once per key. Raises what `Dispatcher.once` raises."""
@@ -258,3 +303,12 @@ class Registry:
             return Health("unhealthy", describe(error))
         except Exception as error:  # noqa: BLE001  the same
             return Health("unhealthy", describe(error))
+
+
+@contextlib.contextmanager
+def _judged() -> Iterator[None]:
+    """A Redis that is away uses up no attempt of a delivery."""
+    try:
+        yield
+    except EventBusError as error:
+        raise for_the_bus(error) from error

@@ -33,7 +33,7 @@ from eventbus.pattern import check_pattern, check_topic
 from eventbus.redis.address import parse
 from eventbus.redis.server import Override
 from eventbus.spool import MOST_BYTES, SEGMENT_BYTES
-from registry.routes.model import Route, Routing, Runbooks, Windows
+from registry.routes.model import Inhibitions, Route, Routing, Runbooks, Windows
 
 MIN_KEY_CHARACTERS = 16
 
@@ -209,6 +209,12 @@ class IntegrationSettings(_Section):
     paced: bool = Field(
         default=True, description="Space calls by the service's limits; false for a server of your own without them"
     )
+    max_effects_per_minute: Count = Field(
+        default=6000,
+        ge=0,
+        le=1_000_000,
+        description="Calls that one target is given in any minute, whatever its service takes: ends a flood; 0: no cap",
+    )
     breaker_seconds: Number = Field(
         default=30, gt=0, le=3600, description="Seconds that a service which keeps failing is left alone at first"
     )
@@ -345,8 +351,11 @@ class Settings(_Section):
     time_intervals: Windows = Field(
         default_factory=dict, description="Windows for the routes' active and mute, by name"
     )
+    inhibitions: Inhibitions = Field(
+        default_factory=dict, description="Which events routes don't tell of while others fire, by name"
+    )
 
     @property
     def routing(self) -> Routing:
         """What decides where an event goes."""
-        return Routing(self.routes, self.runbooks, self.time_intervals)
+        return Routing(self.routes, self.runbooks, self.time_intervals, self.inhibitions)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import get_args
 
 from eventbus import DeadLetter, EventBus
 from eventbus.ledger import State
+from integrations.doubts import As, Doubt, Resolved
 
 REASON = "unknown"
 """Of their dead letters."""
 
-As = Literal["done", "resend"]
+SOMEBODY = "a person"
+
+_SAID = "resolved as "
 
 
 def delivery_key(integration: str, target: str, event_id: str, route: str = "") -> str:
@@ -22,7 +26,14 @@ def delivery_key(integration: str, target: str, event_id: str, route: str = "") 
 
 
 async def resolve(
-    bus: EventBus, letter: DeadLetter, how: As, *, routes: Iterable[str] = (), reference: str = "", url: str = ""
+    bus: EventBus,
+    letter: DeadLetter,
+    how: As,
+    *,
+    routes: Iterable[str] = (),
+    reference: str = "",
+    url: str = "",
+    by: str = SOMEBODY,
 ) -> bool:
     """Write into the ledger what a person found out, and let the delivery go on: what is done is not done again.
 
@@ -31,16 +42,45 @@ async def resolve(
     """
     unknown = [key for key in _keys(letter, routes) if await bus.ledger.state(key) is State.UNKNOWN]
     done = how == "done"
-    said = {"outcome": "delivered", "reference": reference or None, "url": url or None, "detail": "said a person"}
+    said = {"outcome": "delivered", "reference": reference or None, "url": url or None, "detail": f"said {by}"}
     for key in unknown:
-        await bus.ledger.overrule(key, done=done, result=said if done else {"why": "said a person"})
+        await bus.ledger.overrule(key, done=done, result=said if done else {"why": f"said {by}"})
     if not unknown and letter.reason != REASON:
         return False
     if not await bus.dead.redrive(letter):
         return False
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    await bus.trail.note(letter.event_id, {"at": at, "account": letter.group, "outcome": f"resolved as {how}"})
+    await bus.trail.note(letter.event_id, letter.group, {"outcome": _SAID + how, "detail": f"said {by}", "by": by})
     return True
+
+
+class Doubts:
+    """Calls in doubt, for adapters: `integrations.doubts.Doubts`."""
+
+    def __init__(self, bus: EventBus, routes: Iterable[str]) -> None:
+        self._bus = bus
+        self._routes = tuple(routes)
+
+    async def newest(self, most: int) -> tuple[Sequence[Doubt], int]:
+        """The newest ones, the newest last, and how many there are in all."""
+        count, kept = 0, deque[DeadLetter](maxlen=most)
+        async for letter in self._bus.dead.find(reasons=[REASON]):
+            count += 1
+            kept.append(letter)
+        return [Doubt(one.id, one.group, one.topic, one.event_id, one.error, one.time) for one in kept], count
+
+    async def resolve(self, doubt_id: str, event_id: str, how: As, by: str) -> Resolved | None:
+        """Say what became of one. Returns what holds: this, or what somebody said before; None where nobody knows."""
+        letter = await self._bus.dead.get(doubt_id)
+        if letter is not None and await resolve(self._bus, letter, how, routes=self._routes, by=by):
+            return Resolved(how, by, datetime.now(UTC))
+        return await self._said_before(event_id, doubt_id.partition("/")[0])
+
+    async def _said_before(self, event_id: str, group: str) -> Resolved | None:
+        for line in reversed(await self._bus.trail.read(event_id)):
+            for how in get_args(As):
+                if line.get("account") == group and line.get("outcome") == _SAID + how:
+                    return Resolved(how, str(line.get("by", SOMEBODY)), datetime.fromisoformat(str(line["at"])))
+        return None
 
 
 def _keys(letter: DeadLetter, routes: Iterable[str]) -> Iterator[str]:

@@ -130,6 +130,7 @@ def _account(name: str, section: IntegrationSettings, adapter: Adapter, settings
         timeout=timedelta(seconds=section.timeout),
         dry_run=section.dry_run,
         paced=section.paced,
+        cap=section.max_effects_per_minute,
         resend=section.when_unknown == "resend",
         breaker=Breaker(first=timedelta(seconds=section.breaker_seconds)),
         options=Options(

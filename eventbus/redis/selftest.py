@@ -26,7 +26,7 @@ async def check_durability(connection: Connection, key: str, level: Durability, 
     """Raise Misconfigured, saying what to do, where this server can't keep the level.
 
     Writes `key`, one of the shard's slot, with a lifetime of a minute. Takes two seconds where WAITAOF has to be
-    tried. Raises Unavailable where the server is away.
+    tried. Raises Unavailable where the server or one of its replicas is away.
     """
     if level == "memory":
         return
@@ -35,7 +35,8 @@ async def check_durability(connection: Connection, key: str, level: Durability, 
     if level == "replica":
         found = int((await connection.do("INFO", "replication", near=key)).get("connected_slaves", 0))
         if found < replicas:
-            raise Misconfigured(f"{where} has {found} of the {replicas} replicas that durability replica needs")
+            # They may only be restarting: a publish without them is no more than unavailable, too.
+            raise Unavailable(f"{where} has {found} of the {replicas} replicas that durability replica needs")
     elif not await _syncs_always(connection, key):
         await _check_waitaof(connection, key)
 

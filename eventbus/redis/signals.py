@@ -37,12 +37,14 @@ class Signals:
         heard: Heard,
         *,
         back: Callable[[], None],
+        lost: Callable[[], None] = lambda: None,
         silence: float = SILENCE_SECONDS,
     ) -> None:
         self._connection = connection
         self._channel = channel
         self._heard = heard
         self._back = back  # called whenever listening begins: something may have been missed
+        self._lost = lost  # called when it ended by itself
         self._silence = silence
         self._listening = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -74,6 +76,7 @@ class Signals:
             except Exception as error:  # noqa: BLE001  whatever ended it, it has to begin again
                 if self._listening.is_set():
                     wait = RECONNECT_SECONDS
+                    self._lost()
                 self._listening.clear()
                 _log.debug("not listening", channel=self._channel, error=f"{type(error).__name__}: {error}"[:500])
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter, not a secret

@@ -33,12 +33,21 @@ class Table:
 
     async def put(self, name: str, value: JsonValue, *, lifetime: timedelta | None = None) -> None:
         """Write a row. `items` does not list rows with a lifetime."""
-        text = json.dumps(value, separators=(",", ":"))
+        text = _written(value)
         if lifetime is None:
             await self._connection.do("HSET", self._hash, name, text)
         else:
             await self._connection.do("SET", self._row(name), text, "PX", int(lifetime.total_seconds() * 1000))
             await self._connection.do("HDEL", self._hash, name)  # where `get` looks first
+
+    async def swap(self, name: str, old: JsonValue, new: JsonValue, *, lifetime: timedelta) -> bool:
+        """Write a row with a lifetime, if it still holds `old` as `get` returned it; None stands for no row.
+
+        Returns False, and changes nothing, when somebody else was faster.
+        """
+        texts = ["" if value is None else _written(value) for value in (old, new)]
+        kept = int(lifetime.total_seconds() * 1000)
+        return bool(await self._connection.run("swap", [self._row(name)], [*texts, kept]))
 
     async def delete(self, name: str) -> None:
         """Forget a row."""
@@ -51,3 +60,7 @@ class Table:
         pairs = raw.items() if isinstance(raw, dict) else zip(raw[::2], raw[1::2], strict=True)
         rows = {name.decode(): value for name, value in pairs}
         return {name: json.loads(rows[name]) for name in sorted(rows) if name.startswith(prefix)}
+
+
+def _written(value: JsonValue) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,5 +1,6 @@
 """The standard topics, one module a domain. Importing this package puts them all into the catalogue."""
 
+from eventbus.topics.alertmanager import AlertFiring, AlertResolved
 from eventbus.topics.approval import (
     ApprovalDue,
     ApprovalExpired,
@@ -7,22 +8,26 @@ from eventbus.topics.approval import (
     ApprovalRejected,
     ApprovalVoted,
 )
-from eventbus.topics.delivery import DeliveryDeadLettered, DeliveryGapFound
+from eventbus.topics.delivery import DeliveryDeadLettered, DeliveryFailing, DeliveryGapFound
 from eventbus.topics.github import GitHubWebhook
 from eventbus.topics.integration import IntegrationDegraded, IntegrationDisabled, IntegrationRecovered, WebhookReceived
 from eventbus.topics.migration import MigrationCompleted, MigrationFailed, MigrationRolledBack, MigrationStarted
+from eventbus.topics.noise import NotificationDue
 from eventbus.topics.pagerduty import PagerDutyWebhook
 from eventbus.topics.slack import SlackAction, SlackAppMention, SlackChannelMessage, SlackCommand
 from eventbus.topics.task import TaskCompleted, TaskCreated, TaskFailed, TaskStarted
 from eventbus.topics.vm import VmCreated, VmFailed, VmStarted, VmStopped
 
 __all__ = [
+    "AlertFiring",
+    "AlertResolved",
     "ApprovalDue",
     "ApprovalExpired",
     "ApprovalGranted",
     "ApprovalRejected",
     "ApprovalVoted",
     "DeliveryDeadLettered",
+    "DeliveryFailing",
     "DeliveryGapFound",
     "GitHubWebhook",
     "IntegrationDegraded",
@@ -32,6 +37,7 @@ __all__ = [
     "MigrationFailed",
     "MigrationRolledBack",
     "MigrationStarted",
+    "NotificationDue",
     "PagerDutyWebhook",
     "SlackAction",
     "SlackAppMention",

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from datetime import UTC, datetime
+
+from pydantic import AwareDatetime, Field
 
 from eventbus.payload import Payload
+
+
+class DeliveryFailing(Payload, topic="delivery.failing"):
+    """A delivery failed again and again; it is still tried. Told once, before it may become a dead letter."""
+
+    group: str = Field(description="The subscription that can not handle it so far")
+    event_id: str = Field(description="The event")
+    event_topic: str = Field(description="Its topic")
+    error: str = Field(default="", description="The last error, for people")
+    attempts: int = Field(ge=1, description="How often it was tried")
+    next_attempt: AwareDatetime = Field(description="When it is tried again, at the earliest")
+
+    @classmethod
+    def example(cls) -> DeliveryFailing:
+        return cls(
+            group="slack",
+            event_id="0199b3f0-0000-7000-8000-000000000000",
+            event_topic="vm.created",
+            error="ServiceFault: Slack answered 503",
+            attempts=4,
+            next_attempt=datetime(2026, 1, 12, 10, 30, tzinfo=UTC),
+        )
 
 
 class DeliveryDeadLettered(Payload, topic="delivery.dead_lettered"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eventbus.catalog import catalog
@@ -19,7 +19,7 @@ from integrations.base import Manifest
 from registry.faults import Loc, did_you_mean
 from registry.routes.decide import Decision
 from registry.routes.filters import Unknown
-from registry.routes.model import Route, Routing
+from registry.routes.model import Inhibition, Muted, Route, Routing
 from registry.routes.render import RenderError, render
 from registry.routes.scope import ENVELOPE, names_for, names_of
 from registry.routes.template import Condition, Template
@@ -44,6 +44,10 @@ def check(routing: Routing, manifests: Mapping[str, Manifest], disabled: Collect
         for finding in _findings(name, route, routing, manifests, disabled):
             path = ("routes", name, *finding.path)
             found[Finding(path, finding.message, finding.is_warning)] = None
+    for name, inhibition in routing.inhibitions.items():
+        for part, of in ((), inhibition), (("mutes",), inhibition.mutes):
+            for finding in [*_topics(of), *_fields(of)]:
+                found[replace(finding, path=("inhibitions", name, *part, *finding.path))] = None
     return list(found)
 
 
@@ -93,7 +97,7 @@ def _windows(route: Route, routing: Routing) -> Iterator[Finding]:
                 yield Finding((key, n), text)
 
 
-def _topics(route: Route) -> Iterator[Finding]:
+def _topics(route: Route | Inhibition | Muted) -> Iterator[Finding]:
     known = [cls.__topic__ for cls in catalog]
     for n, topic in enumerate(route.topics):
         if is_wildcard(topic) or catalog.find(topic) is not None:
@@ -102,7 +106,7 @@ def _topics(route: Route) -> Iterator[Finding]:
             yield Finding(("topics", n), f"no such topic is known; did you mean {close[0]}?", is_warning=True)
 
 
-def _fields(route: Route) -> Iterator[Finding]:
+def _fields(route: Route | Inhibition | Muted) -> Iterator[Finding]:
     """Fields that none of the route's topics has. A topic outside the catalogue may have any."""
     classes = [cls for _, cls in _classes(route)]
     all_known = all(is_wildcard(topic) or catalog.find(topic) is not None for topic in route.topics)
@@ -140,7 +144,7 @@ def _key(route: Route) -> Iterator[Finding]:
 # -- examples --------------------------------------------------------------------------------------------------------
 
 
-def _classes(route: Route) -> Iterator[tuple[str, type[Payload]]]:
+def _classes(route: Route | Inhibition | Muted) -> Iterator[tuple[str, type[Payload]]]:
     """The payload classes of its topics, each with one of the topics it is for."""
     seen: set[type[Payload]] = set()
     for pattern in route.topics:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eventbus.event import Event
+from eventbus.topics.noise import NotificationDue
 from registry.routes.model import Route, Routing
 from registry.routes.scope import Names, names_for, names_of
 from registry.routes.windows import contains, next_change
@@ -44,7 +45,7 @@ def decide(event: Event[Any], routing: Routing, now: datetime) -> list[Decision]
     names, decisions, stopped = names_of(event, routing), [], ""
     for name, route in routing.routes.items():
         reason = _mismatch(route, event, names, stopped)
-        muted = "" if reason else _muted(route, routing, now)
+        muted = "" if reason else outside_of_windows(route, routing, now)
         if not reason and route.stop:
             stopped = name
         decisions.append(Decision(name, route, reason or muted, bool(muted)))
@@ -54,6 +55,8 @@ def decide(event: Event[Any], routing: Routing, now: datetime) -> list[Decision]
 def _mismatch(route: Route, event: Event[Any], names: Names, stopped: str) -> str:
     if not route.enabled:
         return "enabled: false"
+    if asks_nothing(event):
+        return "it tells of our own doing"
     if not route.matches(event.topic):
         patterns = ", ".join(route.topics)
         return f"topics: {event.topic} is {'not' if len(route.topics) == 1 else 'none of'} {patterns}"
@@ -66,7 +69,13 @@ def _mismatch(route: Route, event: Event[Any], names: Names, stopped: str) -> st
     return "" if failed is None else f"when: {failed}"
 
 
-def _muted(route: Route, routing: Routing, now: datetime) -> str:
+def asks_nothing(event: Event[Any]) -> bool:
+    """Whether it tells of our own doing, such as what one of our artifacts caused: acting on that might never end."""
+    return isinstance(event.data, NotificationDue) or bool(getattr(event.data, "ours", False))
+
+
+def outside_of_windows(route: Route, routing: Routing, now: datetime) -> str:
+    """Why a route is mute at this time by its mute and active windows; empty when it is not."""
     for name in route.mute or ():
         intervals = routing.windows.get(name, ())
         if contains(intervals, now):

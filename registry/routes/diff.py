@@ -13,7 +13,7 @@ from typing import Any, Literal
 from eventbus.event import Event
 from eventbus.pattern import matches_any
 from integrations.base import Artifact, Notification, What
-from registry.routes.decide import Decision, decide
+from registry.routes.decide import Decision, asks_nothing, decide
 from registry.routes.model import Routing
 from registry.routes.render import RenderError, render
 
@@ -63,7 +63,12 @@ def compare(events: Iterable[Event[Any]], old: Plan, new: Plan) -> Iterator[Chan
 
 
 def messages(event: Event[Any], plan: Plan) -> list[Message]:
-    """What a configuration sends for an event. Dry-run routes send nothing."""
+    """What a configuration sends for an event. Dry-run routes send nothing.
+
+    Of a route that groups it is what the event would look like if it were told of alone.
+    """
+    if asks_nothing(event):
+        return []
     taken = [decision for decision in decide(event, plan.routing, event.time) if decision.taken]
     found = [
         _message(event, decision, plan.routing)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from eventbus.errors import Misconfigured
 from eventbus.pattern import check_pattern, matches_any
 from integrations.base import Severity
-from registry.routes.template import Condition, Template
+from registry.routes.template import Condition, GroupTemplate, MuteCondition, Template
 from registry.routes.windows import TimeInterval
 
 DEFAULT = "default"
@@ -88,6 +88,30 @@ class RouteAction(_Section):
     style: Literal["primary", "danger"] | None = Field(default=None, description="How it looks")
 
 
+Seconds = Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False)]
+
+
+class Grouping(_Section):
+    """When alerts of a route are told of together. Times and defaults are Alertmanager's."""
+
+    by: tuple[Condition, ...] = Field(
+        default=(), max_length=10, description="Expressions: alerts with equal values are told of together"
+    )
+    wait: Seconds = Field(default=30, description="Seconds from a group's first alert to its first message")
+    interval: Seconds = Field(
+        default=300, gt=0, description="Seconds from one message of a group to the next, if there is something new"
+    )
+    repeat: Seconds = Field(
+        default=14_400, gt=0, description="Seconds after which what still fires is told again; a multiple of interval"
+    )
+    lasts: Seconds | None = Field(
+        default=None, gt=0, description="Seconds after its last event at which an alert counts as resolved"
+    )
+    send_resolved: bool = Field(default=True, description="Whether it is told that alerts are resolved")
+    title: GroupTemplate | None = Field(default=None, description="The title for several alerts; default: composed")
+    text: GroupTemplate | None = Field(default=None, description="The text for several alerts; default: one line each")
+
+
 class Route(_Section):
     """Which events go to which integration, and in which words. Without words: in the integration's own."""
 
@@ -106,6 +130,10 @@ class Route(_Section):
     dedup_key: Template | None = Field(
         default=None, description="Names what it is about: events of one key share a message; default: the ordering key"
     )
+    resolves: Condition | None = Field(
+        default=None, description="A condition: such an event ends what an earlier event of its key began"
+    )
+    group: Grouping | None = Field(default=None, description="Tell of several events in one message; see Less noise")
     severity: Rule | None = Field(default=None, description="A word or template, or a table; default: info")
     notification: Name | None = Field(default=None, description="Kind of the notification; default: message")
     text: Template | None = Field(default=None, description="The notification's text; makes the route a notification")
@@ -122,7 +150,7 @@ class Route(_Section):
         given = self.model_fields_set
         if self.artifact is not None and self.text is not None:
             raise ValueError("is a notification (text) or an artifact (artifact), not both: make it two routes")
-        alone = sorted(given & {"notification", "title", "fields", "target", "url", "actions"})
+        alone = sorted(given & {"notification", "title", "fields", "target", "url", "actions", "group"})
         if alone and self.text is None:
             raise ValueError(f"{alone[0]} belongs to a notification: add text")
         if self.artifact is not None and not self.content:
@@ -144,11 +172,18 @@ class Route(_Section):
         """Whether its patterns select the topic."""
         return matches_any(self.topics, topic)
 
+    @property
+    def has_ends(self) -> bool:
+        """Whether what an event begins goes on until it is resolved; else each event is told of once."""
+        return self.resolves is not None or (self.group is not None and self.group.lasts is not None)
+
     def templates(self) -> Iterator[tuple[tuple[str | int, ...], Template | Condition]]:
         """Every template and condition of it, with its place in the route."""
-        for name in ("when", "dedup_key", "title", "text", "target", "url"):
+        for name in ("when", "dedup_key", "resolves", "title", "text", "target", "url"):
             if (found := getattr(self, name)) is not None:
                 yield (name,), found
+        for n, expression in enumerate(self.group.by if self.group else ()):
+            yield ("group", "by", n), expression
         if isinstance(self.severity, Template):
             yield ("severity",), self.severity
         elif self.severity is not None:
@@ -169,6 +204,47 @@ def _templates_in(value: object, at: tuple[str | int, ...]) -> Iterator[tuple[tu
             yield from _templates_in(of, (*at, step))
 
 
+class Muted(_Section):
+    """What an inhibition keeps quiet."""
+
+    topics: tuple[Pattern, ...] = Field(min_length=1, description="Patterns of the topics that are not told of")
+    when: MuteCondition | None = Field(default=None, description="A condition that has to hold as well")
+
+    def matches(self, topic: str) -> bool:
+        """Whether its patterns select the topic."""
+        return matches_any(self.topics, topic)
+
+    def templates(self) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
+        """Its condition, with its place."""
+        if self.when is not None:
+            yield ("when",), self.when
+
+
+class Inhibition(_Section):
+    """While one alert fires, others that follow from it are not told of."""
+
+    topics: tuple[Pattern, ...] = Field(min_length=1, description="Patterns of the topics that begin it")
+    when: Condition | None = Field(default=None, description="A condition that has to hold as well")
+    resolves: Condition | None = Field(default=None, description="A condition: such an event ends it")
+    lasts: Seconds = Field(default=3600, gt=0, description="Seconds after its last event at which it ends by itself")
+    mutes: Muted = Field(description="What is not told of meanwhile")
+    equal: tuple[Condition, ...] = Field(
+        default=(), max_length=10, description="Expressions that have to come to the same for both"
+    )
+
+    def matches(self, topic: str) -> bool:
+        """Whether its patterns select the topic."""
+        return matches_any(self.topics, topic)
+
+    def templates(self) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
+        """Its conditions about the events that begin it, with their places."""
+        for name in ("when", "resolves"):
+            if (found := getattr(self, name)) is not None:
+                yield (name,), found
+
+
+Inhibitions = Mapping[Name, Inhibition]
+
 Runbook = Annotated[str, Field(pattern=r"^https?://", max_length=2000)]
 Runbooks = Mapping[str, Mapping[str, Runbook]]
 """The page to open, by environment and type of error; `default` stands for any other."""
@@ -180,14 +256,16 @@ Windows = Mapping[str, Annotated[tuple[TimeInterval, ...], Field(min_length=1)]]
 class Routing:
     """Everything that decides where an event goes.
 
-    routes    by name, in the order of the file, which is the order they are considered in
-    runbooks  what `runbook` stands for in templates
-    windows   what the routes' active and mute name
+    routes       by name, in the order of the file, which is the order they are considered in
+    runbooks     what `runbook` stands for in templates
+    windows      what the routes' active and mute name
+    inhibitions  which events are not told of while others fire
     """
 
     routes: Mapping[str, Route] = field(default_factory=dict)
     runbooks: Runbooks = field(default_factory=dict)
     windows: Mapping[str, tuple[TimeInterval, ...]] = field(default_factory=dict)
+    inhibitions: Inhibitions = field(default_factory=dict)
 
     def takes_over(self, account: str, topic: str) -> bool:
         """Whether routes decide about this topic for this integration, instead of its adapter alone."""
@@ -197,6 +275,10 @@ class Routing:
         """The patterns of the routes to an integration, for its subscription."""
         routes = (route for route in self.routes.values() if route.to == account and route.enabled)
         return tuple(dict.fromkeys(pattern for route in routes for pattern in route.topics))
+
+    def groups_for(self, account: str) -> bool:
+        """Whether a route to an integration groups."""
+        return any(route.to == account and route.enabled and route.group for route in self.routes.values())
 
     def runbook(self, environment: object, error_type: object) -> str:
         """The page for an environment and a type of error: the row of the environment first, then the default row,

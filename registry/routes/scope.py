@@ -35,6 +35,11 @@ def names_for(route: Route, names: Names) -> tuple[Names, tuple[Note, ...]]:
     return {**names, "severity": severity.value}, notes
 
 
+def names_on(name: str, route: Route, event: Event[Any], routing: Routing) -> Names:
+    """What silences and inhibitions see of an event on a route."""
+    return {**names_for(route, names_of(event, routing))[0], "route": name, "to": route.to}
+
+
 def severity_of(route: Route, names: Mapping[str, Any]) -> tuple[Severity, tuple[Note, ...]]:
     """A word that is none of them counts as error: too loud rather than unheard."""
     if route.severity is None:

@@ -7,7 +7,7 @@ turned into Python code: `evaluate` walks it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +19,10 @@ from registry.faults import did_you_mean
 from registry.routes.filters import FILTERS, TESTS
 
 NAMES = ("topic", "event", "data", "runbook", "severity")
+MUTE_NAMES = ("topic", "event", "data", "runbook", "severity", "route", "to")
+"""What a silence and an inhibition may ask about: also the route that would be taken, and its integration."""
+GROUP_NAMES = ("group", "firing", "resolved", "status")
+"""What the texts of a grouped message may read."""
 MAX_SOURCE = 8_192
 MAX_DEPTH = 40
 MAX_LOOPS = 2
@@ -70,13 +74,13 @@ class Reference:
     line: int
 
 
-def parse_template(source: str) -> nodes.Template:
-    """A text with {{ expressions }} and {% statements %} in it. Raises Malformed."""
-    return _checked(source, lambda: _environment.parse(source))
+def parse_template(source: str, known: Sequence[str] = NAMES) -> nodes.Template:
+    """A text with {{ expressions }} and {% statements %} in it. `known`: the names it may read. Raises Malformed."""
+    return _checked(source, known, lambda: _environment.parse(source))
 
 
-def parse_expression(source: str) -> nodes.Expr:
-    """A condition. Raises Malformed."""
+def parse_expression(source: str, known: Sequence[str] = NAMES) -> nodes.Expr:
+    """A condition. `known`: the names it may read. Raises Malformed."""
 
     def parsed() -> nodes.Expr:
         parser = Parser(_environment, source, state="variable")
@@ -86,7 +90,7 @@ def parse_expression(source: str) -> nodes.Expr:
             raise TemplateSyntaxError(f"{str(rest.value)[:40]!r} is not understood here", rest.lineno)
         return expression
 
-    return _checked(source, parsed)
+    return _checked(source, known, parsed)
 
 
 def references(node: nodes.Node, own: frozenset[str] = frozenset()) -> Iterator[Reference]:
@@ -178,7 +182,7 @@ def _targets(loop: nodes.For) -> frozenset[str]:
 # -- checking --------------------------------------------------------------------------------------------------------
 
 
-def _checked(source: str, parse: Callable[[], N]) -> N:
+def _checked(source: str, known: Sequence[str], parse: Callable[[], N]) -> N:
     if len(source) > MAX_SOURCE:
         raise Malformed(f"has {len(source):,} characters; {MAX_SOURCE:,} at most")
     try:
@@ -187,7 +191,7 @@ def _checked(source: str, parse: Callable[[], N]) -> N:
         raise _malformed(source, error.lineno, error.message or "is malformed") from None
     except (RecursionError, ValueError, OverflowError):  # ValueError: a number of more digits than Python reads
         raise Malformed("is nested too deep, or holds a number that is too long") from None
-    _check(tree, source, frozenset(), depth=0, loops=0)
+    _check(tree, source, tuple(known), frozenset(), depth=0, loops=0)
     return tree
 
 
@@ -195,17 +199,19 @@ def _malformed(source: str, line: int, text: str) -> Malformed:
     return Malformed(f"line {line}: {text}" if "\n" in source.rstrip("\n") else text)
 
 
-def _check(node: nodes.Node, source: str, own: frozenset[str], *, depth: int, loops: int) -> None:
-    fault = _fault(node, own, depth, loops)
+def _check(
+    node: nodes.Node, source: str, known: tuple[str, ...], own: frozenset[str], *, depth: int, loops: int
+) -> None:
+    fault = _fault(node, known, own, depth, loops)
     if fault:
         raise _malformed(source, node.lineno, fault)
     if isinstance(node, nodes.For):
         loops, own = loops + 1, own | _targets(node) | {"loop"}
     for child in node.iter_child_nodes():
-        _check(child, source, own, depth=depth + 1, loops=loops)
+        _check(child, source, known, own, depth=depth + 1, loops=loops)
 
 
-def _fault(node: nodes.Node, own: frozenset[str], depth: int, loops: int) -> str | None:
+def _fault(node: nodes.Node, known: tuple[str, ...], own: frozenset[str], depth: int, loops: int) -> str | None:
     if type(node) not in _ALLOWED:
         name = type(node).__name__.lower()
         return _INSTEAD.get(type(node), f"{name!r} is not part of the language of routes")
@@ -214,8 +220,8 @@ def _fault(node: nodes.Node, own: frozenset[str], depth: int, loops: int) -> str
     match node:
         case nodes.For():
             return _loop_fault(node, loops)
-        case nodes.Name(ctx="load") if node.name not in own and node.name not in NAMES:
-            return f"there is no {node.name!r}{did_you_mean(node.name, NAMES)}; there is: {', '.join(NAMES)}"
+        case nodes.Name(ctx="load") if node.name not in own and node.name not in known:
+            return f"there is no {node.name!r}{did_you_mean(node.name, known)}; there is: {', '.join(known)}"
         case nodes.Filter() | nodes.Test():
             return _word_fault(node)
         case nodes.Slice() if node.step is not None:

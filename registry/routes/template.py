@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from jinja2 import nodes
 from pydantic import GetCoreSchemaHandler
@@ -16,7 +16,15 @@ from pydantic_core import CoreSchema, core_schema
 
 from registry.routes.evaluate import Evaluation, Names, Spent
 from registry.routes.filters import ENDING, MAX_TEXT, Unknown, Value
-from registry.routes.syntax import Reference, parse_expression, parse_template, references
+from registry.routes.syntax import (
+    GROUP_NAMES,
+    MUTE_NAMES,
+    NAMES,
+    Reference,
+    parse_expression,
+    parse_template,
+    references,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,9 @@ class Text:
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A source and its tree. Two of them are equal when their sources are."""
+    """A source and its tree. Two of them are equal when their sources are. `known`: the names it may read."""
+
+    known: ClassVar[tuple[str, ...]] = NAMES
 
     source: str
     tree: nodes.Node = field(repr=False, compare=False)
@@ -52,8 +62,8 @@ class _Parsed:
         """Raises Malformed, which pydantic makes a fault of the settings."""
         return cls(source, cls._parse(source))
 
-    @staticmethod
-    def _parse(source: str) -> nodes.Node:
+    @classmethod
+    def _parse(cls, source: str) -> nodes.Node:
         raise NotImplementedError
 
     @property
@@ -77,9 +87,9 @@ class _Parsed:
 class Template(_Parsed):
     """A text with places for values of the event."""
 
-    @staticmethod
-    def _parse(source: str) -> nodes.Node:
-        return parse_template(source)
+    @classmethod
+    def _parse(cls, source: str) -> nodes.Node:
+        return parse_template(source, cls.known)
 
     def render(self, names: Names) -> Text:
         """Its text for these names, MAX_TEXT characters at most."""
@@ -94,9 +104,9 @@ class Template(_Parsed):
 class Condition(_Parsed):
     """An expression: true or not, or with a value."""
 
-    @staticmethod
-    def _parse(source: str) -> nodes.Node:
-        return parse_expression(source)
+    @classmethod
+    def _parse(cls, source: str) -> nodes.Node:
+        return parse_expression(source, cls.known)
 
     def why_not(self, names: Names) -> str | None:
         """None when it holds, else the first part that did not, with the values it was asked about.
@@ -115,6 +125,18 @@ class Condition(_Parsed):
             return Evaluation().value(self.tree, names)
         except (Spent, RecursionError) as error:
             return Unknown(f"given up: {_why(error)}")
+
+
+class MuteCondition(Condition):
+    """A condition about an event on a route."""
+
+    known = MUTE_NAMES
+
+
+class GroupTemplate(Template):
+    """A text about a group of alerts."""
+
+    known = GROUP_NAMES
 
 
 def _collected(pieces: Iterator[str]) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from service.cli.programs import demo, gateway, worker
 from service.cli.replay import replay
 from service.cli.routes import routes
 from service.cli.schedules import schedules
+from service.cli.silence import silence
 from service.cli.unknown import unknown
 from service.cli.webhooks import webhooks
 
@@ -56,5 +57,5 @@ def main() -> None:
 
 for command in (worker, gateway, publish, listen, topics, integrations, schedules, config, doctor, demo):
     main.add_command(command)
-for command in (explain_, routes, dead, unknown, webhooks, groups, replay, audit):
+for command in (explain_, routes, silence, dead, unknown, webhooks, groups, replay, audit):
     main.add_command(command)

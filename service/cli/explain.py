@@ -14,7 +14,7 @@ from service.cli import output
 from service.cli.repair import nothing, number
 from service.cli.shell import json_option, load_settings, run, settings_options
 
-GOOD = {"delivered", "duplicate", "done"}
+GOOD = {"delivered", "duplicate", "done", "told"}
 BAD = {"dead letter", "rejected", "unknown"}
 
 
@@ -111,6 +111,8 @@ def _show_line(line: Line) -> None:
     if line.get("latency_ms") is not None:
         facts.append(f"{line['latency_ms']} ms")
     click.echo(output.printable("    " + "  ".join(fact for fact in facts if fact) + (f"  {said}" if said else "")))
+    if line.get("until"):
+        click.echo(f"      {line['times']} times until {str(line['until'])[11:23]}")
     if line.get("url"):
         click.echo(output.printable(f"      {line['url']}"))
     requests = line.get("requests")

@@ -16,13 +16,14 @@ from eventbus.event import new_id
 from eventbus.pattern import matches_any
 from integrations.base import Artifact, Delivery, Integration, Notification, Preview, What
 from integrations.errors import IntegrationError
-from registry.account import Account
+from registry.account import Account, values_of
 from registry.discovery import discover
 from registry.registry import Registry
 from registry.routes.decide import Decision, decide
 from registry.routes.diff import Change, Message, Plan, compare
 from registry.routes.model import Route, Routing
 from registry.routes.render import RenderError, render
+from registry.routes.scope import names_on
 from registry.settings import Events, Settings
 from service.cli import output
 from service.cli.repair import moment, number
@@ -80,6 +81,8 @@ def _state(route: Route) -> str:
     if not route.enabled:
         return "off"
     said = [word for word, holds in (("dry run", route.dry_run), ("stops", route.stop)) if holds]
+    if route.group is not None:
+        said.append(" ".join(["groups", *(["by"] if route.group.by else []), *(one.source for one in route.group.by)]))
     said += [f"{key}: {' '.join(getattr(route, key))}" for key in ("active", "mute") if getattr(route, key)]
     return ", ".join(said) or "on"
 
@@ -155,12 +158,16 @@ def _tried_route(event: Event[Any], decision: Decision, settings: Settings, acco
         return _result(name, route.to, fault=str(error))
     shown = _previewed(account, made.what, made.thread, event.topic, settings.routing)
     notes = [*(note.text for note in made.notes), *shown.pop("notes", [])]
-    return _result(name, route.to, dry_run=route.dry_run, notes=notes, **shown)
+    group = None
+    if route.group is not None:
+        group = values_of(route.group, names_on(name, route, event, settings.routing))
+        notes.insert(0, f"told of with its group after {route.group.wait:g} s; this is how it looks alone")
+    return _result(name, route.to, dry_run=route.dry_run, notes=notes, group=group, **shown)
 
 
 def _result(route: str, to: str, *, reason: str = "", **more: Any) -> dict[str, Any]:
     one = {"route": route or None, "to": to, "taken": not reason, "reason": reason, "fault": "", "dry_run": False}
-    return {**one, "notes": [], "thread": "", "what": None, "requests": [], **more}
+    return {**one, "group": None, "notes": [], "thread": "", "what": None, "requests": [], **more}
 
 
 def _previewed(account: Account, what: What, thread: str, topic: str, routing: Routing) -> dict[str, Any]:
@@ -214,7 +221,9 @@ def _verdict(one: dict[str, Any]) -> str:
     if one["reason"]:
         return f"no: {one['reason']}"
     doing = ", ".join(request["doing"] for request in one["requests"])
-    return ("dry run" if one["dry_run"] else "taken") + (f": {doing}" if doing else "")
+    verdict = "dry run" if one["dry_run"] else "taken" if one["group"] is None else "grouped"
+    values = ", ".join(f"{name}={value}" for name, value in (one["group"] or {}).items())
+    return verdict + (f" {values}" if values else "") + (f": {doing}" if doing else "")
 
 
 def _show_request(request: dict[str, str]) -> None:

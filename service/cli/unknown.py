@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from eventbus import EventBus
-from registry.unknown import REASON, As, resolve
+from integrations.doubts import As
+from registry.unknown import REASON, resolve
 from service.cli import output
 from service.cli.letters import Found, described, show_letters
 from service.cli.repair import confirm, nothing, number
@@ -83,11 +84,11 @@ def resolve_(
         confirm(f"Send {number(len(ids), 'call')} again, that may have been made before?", yes=yes)
 
     async def work() -> list[str]:
-        gone = []
+        gone, routes = [], tuple(settings.routing.routes)
         async with EventBus.open(settings.events.url.get_secret_value()) as bus:
             for letter_id in ids:
                 letter = await bus.dead.get(letter_id)
-                if letter is None or not await resolve(bus, letter, how, reference=reference, url=page):
+                if letter is None or not await resolve(bus, letter, how, routes=routes, reference=reference, url=page):
                     gone.append(letter_id)
         return gone
 

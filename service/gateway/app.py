@@ -88,15 +88,15 @@ async def run_gateway(settings: Settings) -> None:
 
 
 async def _check(runtime: Runtime, stop: asyncio.Event) -> None:
-    """Refuse a Redis that can't keep what is promised. One that is away is waited for."""
+    """Refuse a Redis that can't keep what is promised. One that is away, or whose replicas are, is waited for."""
     try:
         try:
             await runtime.bus.check_server()
+            await runtime.bus.check_durability()
         except Unavailable as error:
-            spools = runtime.bus.spools is not None
-            what = "are spooled" if spools else "get 503"
+            what = "get 503" if runtime.bus.spools is None else "are spooled"
             _log.warning(f"webhooks and events {what} until Redis is back", error=str(error))
-        await runtime.bus.until_ready()
+            await runtime.bus.until_ready()
     except Exception:
         stop.set()
         raise

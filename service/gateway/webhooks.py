@@ -96,11 +96,11 @@ class Webhooks:
 
 
 def _received(name: str, events: Sequence[Event[Any]], size: int) -> Event[Any]:
-    first = events[0].idempotency_key
+    keys = "\0".join(event.idempotency_key for event in events)
     return catalog.event(
         WebhookReceived(integration=name, topics=tuple(event.topic for event in events), size=size),
         source="/gateway",
-        idempotency_key="received:" + hashlib.blake2b(first.encode(), digest_size=16).hexdigest(),
+        idempotency_key="received:" + hashlib.blake2b(keys.encode(), digest_size=16).hexdigest(),
         causation_id=events[0].id,
     )
 

@@ -1,67 +1,38 @@
 """Every adapter of ours keeps the contract that third-party adapters are held to.
 
-One class for each way an adapter can be set up to reach its service.
+The classes stand beside the adapters, where `pytest --integration NAME` finds them as well.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import tomllib
+from pathlib import Path
 
-from eventbus.catalog import catalog
-from eventbus.topics import TaskFailed
-from integrations.github import GitHub
-from integrations.github.fake import FakeGitHub
-from integrations.slack import Slack
-from integrations.slack.fake import FakeSlack
-from integrations.testing.contract import AdapterContract
-from integrations.webhook import Webhook
-from integrations.webhook.fake import FakeReceiver
+import pytest
 
-EVENT = catalog.event(
-    TaskFailed(
-        task_id="task-42",
-        pull_request="https://github.com/acme/api/pull/7",
-        error="2 of 310 tests failed",
-        error_type="TestFailure",
-    )
-)
+from integrations.alertmanager.contract import TestAlertmanager
+from integrations.email.contract import TestEmail
+from integrations.github.contract import TestGitHub, TestGitHubAsApp
+from integrations.log.contract import TestLog
+from integrations.pagerduty.contract import TestPagerDuty
+from integrations.slack.contract import TestSlack
+from integrations.webhook.contract import TestPlainWebhook, TestWebhook
 
+__all__ = [
+    "TestAlertmanager",
+    "TestEmail",
+    "TestGitHub",
+    "TestGitHubAsApp",
+    "TestLog",
+    "TestPagerDuty",
+    "TestPlainWebhook",
+    "TestSlack",
+    "TestWebhook",
+]
 
-class TestWebhook(AdapterContract):
-    adapter = Webhook
-    fake = FakeReceiver
-    event = EVENT
-
-
-class PlainReceiver(FakeReceiver):
-    def __init__(self) -> None:
-        super().__init__("plain")
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
 
 
-class TestPlainWebhook(AdapterContract):
-    adapter = Webhook
-    fake = PlainReceiver
-    event = EVENT
-
-
-class TestSlack(AdapterContract):
-    adapter = Slack
-    fake = FakeSlack
-    event = EVENT
-
-
-class TestGitHub(AdapterContract):
-    adapter = GitHub
-    fake = FakeGitHub
-    event = EVENT
-
-
-class GitHubForApps(FakeGitHub):
-    def settings(self) -> dict[str, Any]:
-        return self.app_settings()
-
-
-class TestGitHubAsApp(AdapterContract):
-    adapter = GitHub
-    fake = GitHubForApps
-    event = EVENT
+@pytest.mark.parametrize("name", PROJECT["entry-points"]["eventbus.integrations"])
+def test_an_adapter_of_ours_is_held_to_the_contract_here(name: str) -> None:
+    assert name in {globals()[contract].adapter.manifest.name for contract in __all__}

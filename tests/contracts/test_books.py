@@ -13,8 +13,9 @@ from datetime import timedelta
 import pytest
 
 from eventbus.audit import Gap
-from eventbus.auditor import Auditor, Seen
+from eventbus.auditor import Auditor
 from eventbus.redis.shard import Taken
+from eventbus.witness import Witness
 from tests.contracts.bench import DAY, NODE, Bench, letter
 
 STEPS = 150
@@ -257,7 +258,7 @@ async def test_deleted_events_that_are_accepted_before_they_were_read_do_not_sho
     assert await bench.gaps() == []
     await bench.publish(None)
     for _ in range(2):
-        assert await Auditor(bench.history, Seen).look(["g", "idle", "done"], closes=True) == []
+        assert await Auditor(bench.history, Witness()).look(["g", "idle", "done"], closes=True) == []
     await bench.do("XACK", bench.keys.log, "g", (await bench.one()).entry_id)
     assert kinds(await bench.gaps()) == {("unhandled", "g", 1)}, "from then on none is overlooked"
     await accept_all(bench)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -75,3 +76,40 @@ async def test_tables_of_other_names_and_namespaces_are_others(connection: Conne
         await table.put("row", n)
         await table.put("other", n, lifetime=HOUR)
     assert [(await table.get("row"), await table.get("other")) for table in tables] == [(0, 0), (1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("value", [True, 0, 1.5, "", "ü", [1, [2]], {"a": {"b": None}, "0": -0.0}])
+async def test_a_row_is_swapped_only_for_who_knows_what_it_holds(table: Table, value: JsonValue) -> None:
+    assert await table.swap("row", None, value, lifetime=HOUR)
+    assert not await table.swap("row", None, "mine", lifetime=HOUR), "somebody was faster"
+    assert not await table.swap("row", "other", "mine", lifetime=HOUR)
+    assert await table.get("row") == value
+    assert await table.swap("row", await table.get("row"), "mine", lifetime=HOUR)
+    assert await table.get("row") == "mine"
+
+
+async def test_a_row_is_swapped_for_none_but_once(table: Table) -> None:
+    await table.put("row", {"n": 1}, lifetime=HOUR)
+    assert await table.swap("row", {"n": 1}, None, lifetime=HOUR)
+    assert await table.get("row") is None
+    assert not await table.swap("row", {"n": 1}, None, lifetime=HOUR)
+
+
+async def test_a_swapped_row_lives_as_long_as_it_was_given(table: Table, connection: Connection) -> None:
+    await table.swap("row", None, 1, lifetime=HOUR)
+    await table.swap("row", 1, 2, lifetime=timedelta(minutes=1))
+    assert 50_000 < await connection.do("PTTL", table._row("row")) <= 60_000
+
+
+async def test_of_many_who_add_to_one_row_none_is_lost(table: Table) -> None:
+    async def add(number: int) -> None:
+        while True:
+            row = await table.get("row")
+            numbers = row if isinstance(row, list) else []
+            if await table.swap("row", row, [*numbers, number], lifetime=HOUR):
+                return
+
+    await asyncio.gather(*(add(number) for number in range(20)))
+    found = await table.get("row")
+    assert isinstance(found, list)
+    assert sorted(map(str, found)) == sorted(map(str, range(20)))

@@ -6,7 +6,7 @@ import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -16,13 +16,17 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError
 
-from eventbus import Event, EventBus, Options
+from eventbus import Event, EventBus, Options, Refused
 from eventbus.errors import EventBusError, Misconfigured
 from eventbus.redis import server, survey
 from eventbus.redis.connection import Connection
 from eventbus.redis.history import History
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Shard
+from registry.noise.mute import Silence
+from registry.noise.store import NoiseStore
+from registry.routes.model import Routing
+from registry.unknown import Doubts, delivery_key
 from tests.conftest import wait_until
 from tests.deploy.servers import running
 from tests.servers import BINARIES
@@ -38,7 +42,7 @@ RUNS = {
     "worker": {
         *("publish", "schedule", "declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog", "beat"),
         *("unschedule", "promote", "trim", "check", "intend", "ours", "conclude"),
-        *("gate", "passed", "note", "mend", "close"),
+        *("gate", "passed", "note", "mend", "close", "swap", "overrule", "redrive"),
     },
     "dashboard": {"backlog", "check", "lanes", "stand"},
     "admin": {"publish", "unschedule", "declare", "backlog", "check", "trim", "redrive", "replay", "retire"}
@@ -119,6 +123,9 @@ async def test_the_worker_serves_retries_buries_sweeps_promotes_trims_and_audits
         await bus.run_until_idle()
         assert len(tries) >= 23
 
+        table = bus.table("noise")
+        assert await table.swap("group:x", None, 1, lifetime=timedelta(minutes=1))
+        assert await table.swap("group:x", 1, None, lifetime=timedelta(minutes=1))
         await shard.sweep("g", poison_limit=3)
         await shard.beat(["gone"], timedelta())
         await shard.recover("g", "nobody", [])
@@ -147,6 +154,30 @@ async def test_the_worker_takes_over_from_a_dead_one_under_its_own_rights(port: 
 
 async def swept(shard: Shard) -> bool:
     return (await shard.sweep("g", poison_limit=3))[0] == 1
+
+
+async def test_the_worker_keeps_trails_and_lets_people_resolve_calls_in_doubt(port: int) -> None:
+    tries: list[str] = []
+
+    async def handle(event: Event[Any]) -> None:
+        if not tries:
+            tries.append(event.id)
+            await bus.ledger.unknown(await bus.ledger.intend(delivery_key("doubts", "default", event.id), b"x"))
+            raise Refused("cut off", kind="unknown")
+
+    async with EventBus.open(address(port, "worker")) as bus:
+        await bus.subscribe(("team.*",), handle, group="doubts")
+        event_id = (await bus.publish("team.asked")).event_id
+        await bus.run_until_idle()
+        for _ in range(2):
+            await bus.trail.note(event_id, "doubts", {"outcome": "waits"})
+        doubts = Doubts(bus, ())
+        ((doubt,), _) = await doubts.newest(9)
+        assert await doubts.resolve(doubt.id, event_id, "resend", "ada") is not None
+        assert await doubts.resolve(doubt.id, event_id, "done", "bob") is not None
+        assert [line["times"] for line in await bus.trail.read(event_id)] == [2, 1]
+        await bus.run_until_idle()
+        assert await doubts.newest(9) == ([], 0)
 
 
 async def test_the_gateway_publishes_keeps_a_ledger_and_tables_and_looks_around(port: int) -> None:
@@ -195,6 +226,11 @@ async def test_the_admin_redrives_replays_drops_retires_and_reads_the_configurat
         await bus.publish("vm.created", {"vm_id": "1"})
         await bus.publish("vm.created", {"vm_id": "2"})
         await bus.run_until_idle()
+    async with EventBus.open(address(port, "admin")) as bus:
+        store, now = NoiseStore(bus, Routing()), datetime.now(UTC)
+        quiet = {"id": "s1", "when": "true", "starts": now, "ends": now + timedelta(hours=1)}
+        await store.put(Silence.model_validate(quiet))
+        assert await store.expire("s1") is not None
     async with connected(port, "admin") as admin:
         history = History(admin, KEYS)
         first, second = [letter.dead_id async for letter in history.dead("g")]

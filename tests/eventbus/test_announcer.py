@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from eventbus.codec import encode
 from eventbus.redis.connection import Connection
 from eventbus.redis.history import PAGE, History
 from eventbus.redis.keys import ShardKeys
-from eventbus.topics.delivery import DeliveryDeadLettered, DeliveryGapFound
+from eventbus.redis.shard import Taken
+from eventbus.topics.delivery import DeliveryDeadLettered, DeliveryFailing, DeliveryGapFound
 
 
 @dataclass
@@ -143,3 +145,16 @@ async def test_two_workers_give_one_gap_one_key_and_another_gap_another(desk: De
     first, grown, later, other = [key for _, key in desk.audience.heard]
     assert first == grown
     assert len({first, later, other}) == 3, "after the first was accepted the next one is news"
+
+
+@pytest.mark.parametrize("failure", [Unavailable("away"), Conflict("told before, of another time")])
+async def test_a_failing_delivery_that_cannot_be_announced_goes_on(desk: Desk, failure: BaseException) -> None:
+    wire = encode(Event(topic="custom.n", data={"n": 1}, id="event-1"))
+    taken = Taken("1-0", 2, 4, False, "custom.n", "", 1, wire)
+    desk.audience.failures = [failure]
+    await desk.announcer.failing("g", taken, "closed", timedelta(seconds=8))
+    assert desk.audience.heard == []
+    await desk.announcer.failing("g", taken, "closed", timedelta(seconds=8))
+    ((notice, key),) = desk.audience.heard
+    assert isinstance(notice, DeliveryFailing)
+    assert (notice.event_id, notice.error, key) == ("event-1", "closed", "failing:g:1-0")

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from eventbus.observer import Observer
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import script
-from eventbus.topics import DeliveryDeadLettered, VmCreated
+from eventbus.topics import DeliveryDeadLettered, DeliveryFailing, VmCreated
 from tests.conftest import wait_until
 from tests.proxy import Proxy
 
@@ -73,6 +73,18 @@ async def dead_of(bus: EventBus) -> list[DeliveryDeadLettered]:
         heard.append(event.data)
 
     await bus.subscribe("delivery.dead_lettered", note, group="pager")
+    await bus.run_until_idle(timeout=timedelta(seconds=10))
+    return heard
+
+
+async def failing_of(bus: EventBus) -> list[DeliveryFailing]:
+    """Serve until idle and return what was announced as failing."""
+    heard: list[DeliveryFailing] = []
+
+    async def note(event: Event[DeliveryFailing]) -> None:
+        heard.append(event.data)
+
+    await bus.subscribe("delivery.failing", note, group="pager")
     await bus.run_until_idle(timeout=timedelta(seconds=10))
     return heard
 
@@ -157,6 +169,40 @@ async def test_the_last_attempt_decides_the_dead_letters_reason(
 
     assert (dead.group, dead.event_id, dead.event_topic) == ("g", receipt.event_id, "custom.n")
     assert (dead.reason, dead.error, dead.attempts) == (reason, text, 1)
+
+
+async def test_a_delivery_that_fails_the_fourth_time_is_announced_once(bus: EventBus) -> None:
+    async def handle(event: Event[Any]) -> None:
+        raise ValueError("closed")
+
+    await bus.subscribe(("custom.n", "delivery.odd"), handle, group="g", options=Options(backoff=SOON, max_attempts=6))
+    receipt = await bus.publish("custom.n")
+    await bus.publish("delivery.odd")
+
+    (failing,) = await failing_of(bus)
+
+    assert (failing.group, failing.event_id, failing.event_topic) == ("g", receipt.event_id, "custom.n")
+    assert (failing.error, failing.attempts) == ("ValueError: closed", 4)
+    assert failing.next_attempt <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(("attempts", "counts"), [(4, True), (9, False)], ids=["given up", "waits"])
+async def test_what_is_given_up_or_only_waited_is_not_announced_as_failing(
+    bus: EventBus, attempts: int, counts: bool
+) -> None:
+    calls = 0
+
+    async def handle(event: Event[Any]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 9:
+            raise TryLater("not yet", after=timedelta(milliseconds=5), counts=counts or calls < 4)
+
+    await bus.subscribe("custom.n", handle, group="g", options=Options(backoff=SOON, max_attempts=4))
+    await bus.publish("custom.n")
+
+    assert await failing_of(bus) == []
+    assert calls == attempts
 
 
 async def test_an_attempt_that_takes_too_long_is_cancelled(bus: EventBus) -> None:

@@ -166,7 +166,7 @@ async def test_a_gap_is_found_told_to_the_observer_and_published_once(
     assert len(published) == 2
 
 
-async def test_an_accepted_gap_is_no_gap_any_more_and_the_next_one_is_news(
+async def test_a_gap_is_told_once_though_the_log_grows_behind_it(
     bus: EventBus, admin: Admin, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "AUDIT_SECONDS", 0.02)
@@ -175,13 +175,34 @@ async def test_an_accepted_gap_is_no_gap_any_more_and_the_next_one_is_news(
     handled: list[int] = []
     async with worker(url, namespace, handled, seen):
         await wait_until(lambda: len(handled) == 3, "all are handled")
-        for number in (1, 2):
-            await admin.delete(receipts[number].entry_id)
-            await wait_until(lambda n=number: len(seen.gaps) == n, "the gap is found")  # type: ignore[misc]
+        await admin.delete(receipts[1].entry_id)
+        await wait_until(lambda: seen.gaps == [("deleted", 1)], "the gap is found")
+        for n in range(3, 8):
+            await bus.publish("custom.n", {"n": n})
+            (gap,) = await bus.audit()
+            assert gap.last >= n, "the range grows: the counters do not tell where it is"
+        await admin.delete(receipts[2].entry_id)
+        await wait_until(lambda: len(seen.gaps) == 2, "the next one is news")
+    assert seen.gaps == [("deleted", 1), ("deleted", 2)]
+
+
+async def test_an_accepted_gap_is_no_gap_any_more_and_the_next_one_is_news(
+    bus: EventBus, admin: Admin, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "AUDIT_SECONDS", 0.02)
+    receipts = [await bus.publish("custom.n", {"n": n}) for n in range(4)]
+    seen = Seen()
+    handled: list[int] = []
+    async with worker(url, namespace, handled, seen):
+        await wait_until(lambda: len(handled) == 4, "all are handled")
+        for found, numbers in ((1, (1,)), (2, (2, 3))):
+            places = [receipts[number].entry_id for number in numbers]
+            await admin.connection.client.xdel(admin.keys.log, *places)
+            await wait_until(lambda n=found: len(seen.gaps) == n, "the gap is found")  # type: ignore[misc]
             (gap,) = await bus.audit()
             await bus.accept(gap)
             assert await bus.audit() == []
-    assert seen.gaps == [("deleted", 1), ("deleted", 1)]
+    assert seen.gaps == [("deleted", 1), ("deleted", 2)]
     assert len(await admin.entries("delivery.gap_found")) == 2
 
 
@@ -223,6 +244,42 @@ async def test_numbers_that_are_given_out_again_are_a_roll_back_also_when_others
     assert (gap.kind, gap.first, gap.last, gap.count) == ("rolled back", 8, 10, 3)
     await bus.accept(gap)
     assert await bus.audit() == []
+
+
+async def test_what_was_newest_when_the_line_broke_is_looked_for_however_many_events_follow(bus: EventBus) -> None:
+    await bus.publish_many(catalog.event("custom.x", {"n": n}) for n in range(10))
+    bus._serving._line_lost()
+    connection, keys = bus._connection, bus._shard.keys
+    for entry in (await bus._history.between())[7:]:
+        await connection.do("XDEL", keys.log, entry.entry_id)
+    await connection.do("SET", keys.sequence, 7)
+    await bus._shard.publish([Letter("custom.x", None, f"e{n}", f"o{n}", "print", 1000, b"{}") for n in range(5)])
+    await bus.publish_many(catalog.event("custom.x", {"n": n}) for n in range(10, 20))
+
+    (gap,) = await bus.audit()
+    assert (gap.kind, gap.first, gap.last, gap.count) == ("rolled back", 8, 10, 3)
+
+
+async def test_a_roll_back_is_found_at_once_also_when_the_worker_goes_on_with_newer_events(
+    bus: EventBus, admin: Admin, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More new events than were lost, and no look at the books in between."""
+    monkeypatch.setattr(upkeep, "AUDIT_SECONDS", 1000.0)
+    receipts = [await bus.publish("custom.n", {"n": n}) for n in range(5)]
+    seen = Seen()
+    handled: list[int] = []
+    async with worker(url, namespace, handled, seen):
+        await wait_until(lambda: len(handled) == 5, "all are handled")
+        async with admin.connection.client.pipeline(transaction=True) as pipe:
+            for receipt in receipts[3:]:
+                pipe.xdel(admin.keys.log, receipt.entry_id)
+            pipe.decrby(admin.keys.sequence, 2)
+            pipe.hincrby(admin.keys.counts("g"), "done", -2)
+            pipe.execute_command("XGROUP", "SETID", admin.keys.log, "g", receipts[2].entry_id)
+            await pipe.execute()
+        await bus.publish_many(catalog.event("custom.n", {"n": n}) for n in range(5, 10))
+        await wait_until(lambda: len(handled) == 10, "the worker goes on")
+        await wait_until(lambda: seen.gaps == [("rolled back", 2)], "the loss is found, once")
 
 
 async def test_a_lane_that_hangs_is_mended_by_a_running_worker(

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from eventbus import Attempt, Event, EventBus, catalog
-from eventbus.topics import GitHubWebhook, TaskFailed
-from integrations.base import Artifact, Delivery, DeliveryResult, Health, Integration, Manifest, Notification, What
+from eventbus.topics import GitHubWebhook, NotificationDue, TaskFailed
+from integrations.base import (
+    Artifact,
+    Delivery,
+    DeliveryResult,
+    Health,
+    Integration,
+    Manifest,
+    Notification,
+    Target,
+    What,
+)
 from integrations.errors import NotReady, Rejected
-from registry.account import Account, plan
+from registry.account import Account, Held, Member, plan
+from registry.act import Act
 from registry.metrics import Metrics
+from registry.noise.mute import Mutes, Silence
 from registry.registry import Registry
 from registry.routes.model import Route, Routing
+from registry.routes.windows import TimeInterval
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 TAKEN = Attempt("desk", "1-1", "worker", 1, 3, 1)
@@ -74,9 +88,17 @@ def routing(**routes: dict[str, Any]) -> Routing:
     return Routing({name: Route.model_validate({"to": "desk", **route}) for name, route in routes.items()})
 
 
+def planned_acts(account: Account, rules: Routing, event: Event[Any] = FAILED) -> list[Act]:
+    """What is asked of an account, nothing of which is grouped or held back."""
+    planned = plan(account, "default", event, TAKEN, rules, NOON)
+    acts = [act for act in planned if isinstance(act, Act)]
+    assert len(acts) == len(planned)
+    return acts
+
+
 def planned(rules: Routing, event: Event[Any] = FAILED, desk: Desk | None = None) -> list[tuple[str, What, str]]:
     """The acts, as route, thing and key."""
-    acts = plan(Account("desk", desk or Desk(), Nothing()), "default", event, TAKEN, rules, NOON)
+    acts = planned_acts(Account("desk", desk or Desk(), Nothing()), rules, event)
     assert all(act.attempt is TAKEN and act.event is event and act.delivery.attempt == 3 for act in acts)
     return [(act.route, act.what, act.delivery.key) for act in acts]
 
@@ -116,7 +138,7 @@ def test_the_routes_of_others_are_not_ours() -> None:
 def test_a_thread_is_the_routes_dedup_key_or_the_events_key() -> None:
     account = Account("desk", Desk(), Nothing())
     rules = routing(own=SAYS, named={**SAYS, "dedup_key": "env-{{ data.environment }}"})
-    acts = plan(account, "default", FAILED, TAKEN, rules, NOON)
+    acts = planned_acts(account, rules)
     assert [act.delivery.thread for act in acts] == ["task_id:42", "env-staging"]
 
 
@@ -124,7 +146,7 @@ def test_a_dry_route_stays_dry_and_a_dry_account_makes_all_dry() -> None:
     rules = routing(dry={**SAYS, "dry_run": True}, wet=SAYS)
     for account_is_dry, expected in ((False, [True, False]), (True, [True, True])):
         account = Account("desk", Desk(), Nothing(), dry_run=account_is_dry)
-        assert [act.dry_run for act in plan(account, "default", FAILED, TAKEN, rules, NOON)] == expected
+        assert [act.dry_run for act in planned_acts(account, rules)] == expected
 
 
 def test_half_an_artifact_is_refused() -> None:
@@ -138,6 +160,72 @@ def test_what_our_own_artifacts_caused_asks_nothing_of_anybody(ours: bool, acts:
     example = GitHubWebhook.example().model_dump(mode="json")
     event = catalog.event("github.issue_comment.created", {**example, "ours": ours})
     assert len(planned(routing(echo={"topics": ["github.>"]}), event)) == acts
+
+
+# -- grouped and muted ------------------------------------------------------------------------------------------------
+
+GROUPED = {**SAYS, "group": {"by": ["data.environment", "data.nope.environment", "topic"]}}
+
+
+def member(rules: Routing, event: Event[Any] = FAILED) -> Member:
+    """What becomes of an event that one route groups."""
+    (one,) = plan(Account("desk", Desk(), Nothing()), "default", event, TAKEN, rules, NOON)
+    assert isinstance(one, Member)
+    return one
+
+
+def test_a_route_that_groups_makes_an_alert_of_what_it_would_say() -> None:
+    one = member(routing(says=GROUPED))
+    assert one.values == {"environment": "staging", "data.nope.environment": "", "topic": "task.failed"}
+    assert (one.thread, one.alert.status, one.alert.sequence) == ("task_id:42", "momentary", TAKEN.sequence)
+    assert one.alert.what.message == "2 of 310 tests failed"
+    assert one.act.delivery.key == f"desk:default:{FAILED.id}:says"
+    assert (one.alert.names["route"], one.alert.names["to"]) == ("says", "desk")
+
+
+def test_an_alert_fires_or_is_resolved_where_it_can_end() -> None:
+    resolves = {**GROUPED, "resolves": "data.name == 'nightly'"}
+    assert member(routing(says=resolves)).alert.status == "resolved"
+    assert member(routing(says={**GROUPED, "resolves": "data.name == 'x'"})).alert.status == "firing"
+    assert member(routing(says={**GROUPED, "group": {"lasts": 60}})).alert.status == "firing"
+
+
+def test_a_group_is_its_route_its_values_and_its_target() -> None:
+    groups = {
+        member(routing(says=GROUPED)).group,
+        member(routing(other=GROUPED)).group,
+        member(routing(says={**GROUPED, "group": {"by": ["data.name"]}})).group,
+        member(routing(says={**GROUPED, "target": "#{{ data.environment }}"})).group,
+    }
+    assert len(groups) == 4
+    assert member(routing(says=GROUPED)).group in groups
+
+
+def test_a_route_that_is_mute_still_gathers_since_muting_counts_later() -> None:
+    windows = {"always": (TimeInterval(),)}
+    rules = replace(routing(says={**GROUPED, "mute": ["always"]}, plain={**SAYS, "mute": ["always"]}), windows=windows)
+    assert member(rules).act.route == "says"
+
+
+def test_what_is_silenced_is_held_with_the_reason_and_only_on_routes() -> None:
+    quiet = {"id": "s1", "when": "true", "starts": NOON, "ends": NOON + timedelta(hours=1)}
+    mutes, account = Mutes([Silence.model_validate(quiet)]), Account("desk", Desk(), Nothing())
+    resolving = {**SAYS, "resolves": "topic == 'task.failed'"}
+    held = plan(account, "default", FAILED, TAKEN, routing(says=SAYS, ends=resolving), NOON, mutes)
+    assert [(one.act.route, one.resolves) for one in held if isinstance(one, Held)] == [("says", False), ("ends", True)]
+    assert all(isinstance(one, Held) and one.reason.startswith("muted by silence s1") for one in held)
+    created = catalog.event("vm.created", {"vm_id": "1"})
+    (own,) = plan(account, "default", created, TAKEN, routing(), NOON, mutes)
+    assert isinstance(own, Act)
+
+
+def test_an_account_takes_the_times_of_its_own_groups_and_they_ask_nothing() -> None:
+    account = Account("desk", Desk(), Nothing(), topics=(">",))
+    assert account.targets(routing(says=SAYS)) == [("desk", Target("default", (">", "task.failed")))]
+    ((_, target),) = account.targets(routing(says=GROUPED))
+    assert target.topics == (">", "task.failed", "notification.due.desk")
+    time = catalog.event("notification.due.desk", NotificationDue.example())
+    assert plan(account, "default", time, TAKEN, routing(all={**SAYS, "topics": [">"]}), NOON) == []
 
 
 async def test_acts_that_worked_are_not_done_again_with_those_that_failed() -> None:

@@ -513,6 +513,28 @@ async def test_calls_are_spaced_by_the_budget_over_all_dispatchers(bus: EventBus
     assert sum(spaces) > 5 * 0.15 - 0.05
 
 
+async def test_a_target_is_given_no_more_than_its_cap_though_its_service_has_no_limits(
+    dispatcher: Dispatcher, service: Service
+) -> None:
+    """A quarter of it at once, the others spaced so that no minute has more. Other targets do not notice."""
+    capped = replace(ask(service), cap=4, paced=False)
+    await dispatcher.once(capped)
+    with pytest.raises(Waiting, match="the budget effects per minute of service is used up") as held:
+        await dispatcher.once(replace(capped, delivery=Delivery("second")))
+    assert held.value.retry_after is not None
+    assert MINUTE / 5 < held.value.retry_after <= MINUTE / 4
+    await dispatcher.once(replace(capped, delivery=Delivery("third", target="other")))
+    assert service.effects == ["k", "third"]
+
+
+def test_a_cap_comes_on_top_of_the_services_budgets() -> None:
+    limited = Busyish()
+    act = replace(ask(limited), cap=6000)
+    names = [cost.name for cost in act.costs()]
+    assert names == [cost.name for cost in replace(act, cap=0).costs()] + ["effects per minute"]
+    assert [(cost.name, cost.burst) for cost in replace(act, paced=False).costs()] == [("effects per minute", 1500)]
+
+
 async def test_a_rate_limit_holds_every_dispatcher_back(bus: EventBus, service: Service) -> None:
     service.plan = [RateLimited("slow down", retry_after=MINUTE)]
     with pytest.raises(RateLimited):

@@ -281,8 +281,8 @@ def test_a_disabled_integrations_misspelled_key_is_still_a_fault(loaded: Load) -
     assert faults(loaded, "integrations: {chat: {enabled: false, bot_tokem: '${NOT_SET}'}}") == [
         (
             "eventbus.yaml:1: integrations.chat.bot_tokem: unknown key, did you mean bot_token?; known here: "
-            "adapter, bot_token, breaker_seconds, channel, dry_run, enabled, hooks, note, paced, start, style, "
-            "timeout, topics, when_unknown"
+            "adapter, bot_token, breaker_seconds, channel, dry_run, enabled, hooks, max_effects_per_minute, note, "
+            "paced, start, style, timeout, topics, when_unknown"
         )
     ]
 

@@ -82,7 +82,7 @@ async def test_a_write_is_confirmed_by_the_replica_of_its_own_node(whole: Cluste
     shard = ShardKeys(f"confirm-{namespace}")
     connection = await Connection.open(whole.url)
     await check_durability(connection, shard.log, "replica", 1)
-    with pytest.raises(Misconfigured, match="has 1 of the 2 replicas"):
+    with pytest.raises(Unavailable, match="has 1 of the 2 replicas"):
         await check_durability(connection, shard.log, "replica", 2)
 
     await connection.run_confirmed(*publishing(shard, 1), Confirm("replica"))

@@ -21,6 +21,10 @@ class Listening:
     def __init__(self) -> None:
         self.told: list[bytes] = []
         self.begun = 0
+        self.lost_when: list[int] = []
+
+    def lost(self) -> None:
+        self.lost_when.append(self.begun)
 
     def heard(self, message: bytes) -> None:
         if message == b"nonsense":
@@ -97,7 +101,7 @@ async def test_listening_begins_again_after_every_loss(
     proxy: Proxy, far: Connection, admin: Connection, namespace: str
 ) -> None:
     listening = Listening()
-    signals = Signals(far, namespace, listening.heard, back=listening.back)
+    signals = Signals(far, namespace, listening.heard, back=listening.back, lost=listening.lost)
     await signals.start()
 
     for number in range(2, 5):
@@ -106,3 +110,5 @@ async def test_listening_begins_again_after_every_loss(
         await admin.do("PUBLISH", namespace, str(number))
         await wait_until(lambda number=number: listening.told[-1:] == [b"%d" % number], "it hears")  # type: ignore[misc]
     await signals.stop()
+
+    assert listening.lost_when == [1, 2, 3], "each loss is told before listening begins again, and its own end is none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from integrations.base import Manifest
 from registry.routes.check import check
@@ -46,6 +46,7 @@ def found(**route: Any) -> list[tuple[str, str]]:
         {"to": "github", "artifact": "issue", "content": {"number": "{{ data.name }}"}, "when": "data.environment"},
         {"text": "{{ data.body.pull_request.title }}", "topics": ["github.pull_request.*"]},
         {"text": "x", "dedup_key": "{{ data.task_id }}"},
+        {"text": "x", "resolves": "topic == 'task.completed'", "group": {"by": ["data.environment", "severity"]}},
     ],
     ids=str,
 )
@@ -133,3 +134,35 @@ def test_a_fault_is_found_where_it_stands(route: dict[str, Any], at: str, said: 
 def test_a_field_that_one_of_several_topics_has_is_no_fault() -> None:
     assert found(topics=["task.completed", "task.failed"], text="{{ data.error }}") == []
     assert [at for at, _ in found(topics=["task.completed"], text="{{ data.error }}")] == ["routes.r.text"]
+
+
+def test_the_expressions_of_a_group_are_checked_as_others_are() -> None:
+    route = {"text": "x", "resolves": "data.taskid", "group": {"by": ["data.environment", "data.environmnt"]}}
+    assert [at for at, _ in found(**route)] == ["routes.r.resolves", "routes.r.group.by.1"]
+
+
+def test_inhibitions_are_checked_on_both_sides() -> None:
+    sides = {"topics": ["vm.failde"], "mutes": {"topics": ["task.failed"], "when": "data.taskid == '1'"}}
+    of = routing({}, inhibitions={"gone": {**sides, "resolves": "topic == 'vm.started'"}})
+    assert [(one.path, one.is_warning) for one in check(of, MANIFESTS)] == [
+        (("inhibitions", "gone", "topics", 0), True),
+        (("inhibitions", "gone", "mutes", "when"), False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        ({"group": {}}, "group belongs to a notification: add text"),
+        ({"group": {}, "artifact": "issue", "content": {"title": "x"}}, "group belongs to a notification: add text"),
+        ({"group": {"wait": -1}, "text": "x"}, "greater than or equal to 0"),
+        ({"group": {"interval": 0}, "text": "x"}, "greater than 0"),
+        ({"group": {"by": ["topik"]}, "text": "x"}, "there is no 'topik', did you mean topic?"),
+        ({"group": {"title": "{{ data.x }}"}, "text": "x"}, "there is no 'data'; there is: group, firing, resolved"),
+        ({"group": {"every": 5}, "text": "x"}, "Extra inputs are not permitted"),
+    ],
+    ids=str,
+)
+def test_what_can_t_be_grouped_is_refused(route: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        routing({"r": {"topics": ["task.failed"], "to": "slack", **route}})

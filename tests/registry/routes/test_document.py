@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from registry.discovery import discover
+from registry.noise.group import Reason
 from registry.routes import evaluate, filters, syntax
 from registry.routes.check import check
 from registry.routes.filters import FILTERS, TESTS
-from registry.routes.model import Route
+from registry.routes.model import Grouping, Inhibition, Route
 from registry.routes.template import Condition, Template
 from registry.routes.windows import TimeInterval
 from tests.registry.routes.conftest import routing
@@ -35,20 +38,33 @@ def rows(heading: str) -> list[list[str]]:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_settings_it_shows_are_right(block: str) -> None:
     shown = yaml.safe_load(block)
-    of = routing(shown["routes"], shown.get("runbooks"), shown.get("time_intervals"))
+    of = routing(shown["routes"], shown.get("runbooks"), shown.get("time_intervals"), shown.get("inhibitions"))
     installed = {name: entry.integration.manifest for name, entry in discover().adapters.items() if entry.integration}
     findings = check(of, installed, disabled={"pagerduty"} - installed.keys())
     assert [finding for finding in findings if not finding.is_warning] == []
 
 
-def test_every_key_of_a_route_is_documented_with_its_meaning_and_default() -> None:
-    shown = {row[0].removeprefix("routes.<name>."): (row[1], row[2]) for row in rows("| key | default | meaning |")}
-    assert list(shown) == list(Route.model_fields)
-    for name, field in Route.model_fields.items():
+@pytest.mark.parametrize(
+    ("model", "heading"),
+    [
+        (Route, "| key | default | meaning |"),
+        (Grouping, "| key of `group` | default | meaning |"),
+        (Inhibition, "| key of `inhibitions.<name>` | default | meaning |"),
+    ],
+)
+def test_every_key_is_documented_with_its_meaning_and_default(model: type[BaseModel], heading: str) -> None:
+    shown = {row[0].removeprefix("routes.<name>."): (row[1], row[2]) for row in rows(heading)}
+    assert list(shown) == list(model.model_fields)
+    words = {PydanticUndefined: "required", None: "none", (): "[]"}
+    for name, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True)
-        words = {PydanticUndefined: "required", None: "none", True: "true", False: "false"}
-        said = json.dumps(default) if isinstance(default, dict | tuple) else words[default]
-        assert shown[name] == (said, field.description)
+        said = json.dumps(default) if isinstance(default, dict | bool | int) else words[default]
+        assert shown[name][0] == said
+        assert shown[name][1].startswith(str(field.description))
+
+
+def test_every_reason_to_tell_of_a_group_is_named() -> None:
+    assert [row[1] for row in rows("| when | reason in the trail |")] == [one for one in get_args(Reason) if one]
 
 
 @pytest.mark.parametrize("row", rows("| filter | example | comes to |"), ids=lambda row: row[0])

@@ -113,6 +113,37 @@ def test_people_get_a_table_and_what_would_leave(file: str) -> None:
     assert any("disk full" in line for line in lines)
 
 
+GROUPED = """
+integrations: {log: {}}
+routes:
+  failures:
+    topics: [task.failed]
+    to: log
+    text: "{{ data.error }}"
+    group: {by: [data.environment, data.name], wait: 60}
+"""
+
+
+def test_a_route_that_groups_says_so_and_shows_the_message_of_one(tmp_path: Path) -> None:
+    file = written(tmp_path / "x.yaml", GROUPED)
+    (_, row) = eventbus("routes", "list", "--config", file).stdout.splitlines()
+    assert row.endswith("groups by data.environment data.name")
+    found = tried(file, "task.failed", PRODUCTION)["failures"]
+    assert found["group"] == {"environment": "production", "name": "nightly"}
+    assert found["what"] == {"message": "disk full"}
+    shown = eventbus("routes", "test", "task.failed", PRODUCTION, "--config", file).stdout
+    assert "grouped environment=production, name=nightly" in shown
+    assert "told of with its group after 60 s; this is how it looks alone" in shown
+
+
+def test_what_can_t_be_grouped_is_a_fault_of_the_file(tmp_path: Path) -> None:
+    without = GROUPED.replace('    text: "{{ data.error }}"\n', "")
+    checked = eventbus("config", "check", written(tmp_path / "x.yaml", without))
+    assert (checked.exit_code, "group belongs to a notification: add text" in checked.stderr) == (2, True)
+    wrong = GROUPED.replace("wait: 60", "wait: -1")
+    assert eventbus("config", "check", written(tmp_path / "y.yaml", wrong)).exit_code == 2
+
+
 def test_what_does_not_fit_its_topic_is_refused(file: str) -> None:
     refused = eventbus("routes", "test", "task.failed", "{}", "--config", file)
     assert (refused.exit_code, "task_id: field required" in refused.stderr) == (2, True)

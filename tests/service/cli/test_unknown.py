@@ -17,6 +17,7 @@ from integrations.errors import OutcomeUnknown, Rejected
 from registry.account import Account
 from registry.metrics import Metrics
 from registry.registry import Registry
+from registry.routes.model import Route, Routing
 from tests.service.cli.conftest import Desk
 from tests.service.cli.terminal import eventbus
 
@@ -47,12 +48,12 @@ class Post(Integration[Nothing]):
         return Health("healthy")
 
 
-def work(desk: Desk, post: Post) -> None:
+def work(desk: Desk, post: Post, name: str = "post", routing: Routing | None = None) -> None:
     """A worker with this integration handles all there is."""
 
     async def run(bus: EventBus) -> None:
-        registry = Registry(bus, Metrics(), serve=True)
-        account = Account("post", post, Nothing())
+        registry = Registry(bus, Metrics(), serve=True, routing=routing)
+        account = Account(name, post, Nothing())
         registry.register(account)
         await registry.start()
         await bus.run_until_idle()
@@ -108,6 +109,21 @@ def test_what_was_found_there_is_kept_as_the_result(desk: Desk, post: Post, doub
     eventbus("unknown", "resolve", letter, "--as", "done", "--reference", "letter-7", "--page", "https://post/7")
     work(desk, post)
     assert "https://post/7" in eventbus("explain", event_id).stdout
+
+
+def test_a_call_that_a_route_asked_for_is_resolved_too(desk: Desk, post: Post, tmp_path: Path) -> None:
+    routes = {"says": {"topics": ["vm.*"], "to": "log"}}
+    config = tmp_path / "eventbus.yaml"
+    document = {"events": {"url": desk.url}, "integrations": {"log": {}}, "routes": routes}
+    config.write_text(yaml.safe_dump(document), encoding="utf-8")
+    routing = Routing(routes={name: Route.model_validate(route) for name, route in routes.items()})
+    desk.declare("log", "vm.*")
+    desk.publish("vm.created", vm_id="1")
+    work(desk, post, "log", routing)
+    (letter,) = desk.dead("log")
+    assert eventbus("unknown", "resolve", letter, "--as", "done", "--config", str(config)).exit_code == 0
+    work(desk, post, "log", routing)
+    assert (desk.dead("log"), len(post.letters)) == ([], 1)
 
 
 def test_to_send_again_needs_a_yes(desk: Desk, doubt: tuple[str, str]) -> None:

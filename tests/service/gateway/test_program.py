@@ -19,6 +19,8 @@ import yaml
 
 from eventbus.redis.embedded import find_server
 from service.process import Child
+from tests.conftest import wait_until
+from tests.servers import free_port
 
 PATIENCE_SECONDS = 30.0
 KEY = "a-key-for-tests-0001"
@@ -41,14 +43,14 @@ def redis(tmp_path: Path, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def start_redis(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    arguments = ["--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+def start_redis(folder: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
+    arguments = ["--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", "", *options]
     return subprocess.Popen([str(find_server()), *arguments], stdout=subprocess.DEVNULL)
 
 
-def config(folder: Path, url: str, **gateway: Any) -> Path:
+def config(folder: Path, url: str, *, events: dict[str, Any] | None = None, **gateway: Any) -> Path:
     settings = {
-        "events": {"url": url},
+        "events": {"url": url, **(events or {})},
         "integrations": {"log": {}},
         "gateway": {"port": 0, "api_keys": [KEY], **gateway},
         "log": {"format": "json"},
@@ -103,6 +105,30 @@ async def test_it_starts_without_redis_says_so_once_and_works_when_redis_appears
         await ready(http)
         repeated = await http.post("/api/v1/events", json={"type": "team.x", "id": "one"}, headers=headers)
         assert (repeated.status_code, repeated.json()["status"]) == (202, "duplicate")
+
+
+async def test_without_its_replica_it_spools_and_stays_ready_until_there_is_one(
+    tmp_path: Path, port: int, redis: list[subprocess.Popen[bytes]]
+) -> None:
+    redis.append(start_redis(tmp_path, port))
+    events = {"spool": str(tmp_path / "spool"), "durability": "replica"}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with gateway(tmp_path, f"redis://127.0.0.1:{port}", events=events) as (child, http):
+        line = await child.wait_for("webhooks and events are spooled until Redis is back", PATIENCE_SECONDS)
+        assert "has 0 of the 1 replicas" in line["error"]
+        for _ in range(2):
+            taken = await http.post("/api/v1/events", json={"type": "team.x", "id": "one"}, headers=headers)
+            assert (taken.status_code, taken.json()["status"]) == (202, "spooled")
+            assert (await http.get("/readyz")).status_code == 200
+        (tmp_path / "replica").mkdir()
+        redis.append(start_redis(tmp_path / "replica", free_port(), "--replicaof", "127.0.0.1", str(port)))
+        await wait_until(lambda: spooled(http, 0), "the spool is sent", PATIENCE_SECONDS)
+        taken = await http.post("/api/v1/events", json={"type": "team.x", "id": "one"}, headers=headers)
+        assert (taken.status_code, taken.json()["status"]) == (202, "duplicate")
+
+
+async def spooled(http: httpx.AsyncClient, count: int) -> bool:
+    return f"event_bus_spool_events {count:.1f}" in (await http.get("/metrics")).text
 
 
 async def test_sigterm_ends_it_in_order_though_a_connection_is_open(tmp_path: Path) -> None:

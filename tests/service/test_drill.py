@@ -1,0 +1,160 @@
+"""Drills on the stand-ins: the whole way and back, each step that can fail, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from integrations.errors import Rejected
+from integrations.github.fake import FakeGitHub
+from integrations.pagerduty.fake import FakePagerDuty
+from integrations.slack.fake import FakeSlack
+from integrations.testing.fake import FakeService
+from integrations.webhook.fake import FakeReceiver
+from registry.discovery import discover
+from registry.settings import load
+from service.drill import Drill, Step
+from service.wiring import Runtime, open_runtime
+
+Open = Callable[..., AbstractAsyncContextManager[Runtime]]
+STEPS = ["accepted", "taken", "sent", "noted", "seen", "taken back"]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Open:
+    """A process with one integration, by its settings."""
+
+    @asynccontextmanager
+    async def opened(name: str, settings: dict[str, Any]) -> AsyncIterator[Runtime]:
+        file = tmp_path / "eventbus.yaml"
+        file.write_text(yaml.safe_dump({"events": {"url": "memory://"}, "integrations": {name: settings}}))
+        async with open_runtime(load(file, discover().adapters, {}), serve=False) as runtime:
+            await runtime.registry.start()
+            yield runtime
+
+    return opened
+
+
+async def walked(runtime: Runtime, name: str, target: str = "") -> dict[str, Step]:
+    drill = Drill(runtime, runtime.registry.get(name), target)
+    return {step.name: step async for step in drill.steps()}
+
+
+def failed(steps: dict[str, Step]) -> list[str]:
+    return [step.name for step in steps.values() if not step.is_done]
+
+
+async def test_a_message_is_posted_to_slack_seen_and_deleted(opened: Open) -> None:
+    async with FakeSlack() as slack, opened("slack", slack.settings()) as runtime:
+        steps = await walked(runtime, "slack", "#vms")
+        assert (list(steps), failed(steps)) == (STEPS, [])
+        assert [line.split(": ")[0] for line in slack.effects()] == ["C0VMS", "C0VMS"]
+        assert "[drill]" in slack.effects()[0]
+        assert "deleted" in slack.effects()[1]
+        assert slack.messages == []
+
+
+async def test_a_comment_is_made_at_github_seen_and_deleted(opened: Open) -> None:
+    async with FakeGitHub() as github, opened("github", github.settings()) as runtime:
+        steps = await walked(runtime, "github", "acme/api#7")
+        assert (list(steps), failed(steps)) == (STEPS, [])
+        (comment,) = github.effects()
+        assert r"\[drill\]" in comment, "which GitHub shows as [drill]"
+        assert github.comments == []
+        assert "https://github.com/acme/api/pull/7#issuecomment-" in steps["sent"].said
+
+
+async def test_an_incident_is_triggered_at_pagerduty_seen_and_resolved(opened: Open) -> None:
+    async with FakePagerDuty() as pagerduty, opened("pagerduty", pagerduty.settings()) as runtime:
+        steps = await walked(runtime, "pagerduty")
+        assert (list(steps), failed(steps)) == (STEPS, [])
+        (alert,) = pagerduty.alerts
+        assert [event["event_action"] for event in alert.log] == ["trigger", "resolve"]
+        assert "[drill]" in alert.log[0]["payload"]["summary"]
+        assert steps["taken back"].said == "resolved, and gone from the service"
+
+
+async def test_a_webhook_is_posted_once_and_stays(opened: Open) -> None:
+    async with FakeReceiver() as receiver, opened("webhook", receiver.settings()) as runtime:
+        steps = await walked(runtime, "webhook")
+        assert failed(steps) == []
+        assert "[drill]" in repr(receiver.received[0].content)
+        assert (len(receiver.received), steps["taken back"].said) == (1, "it stays: nothing can be taken back here")
+
+
+async def test_nothing_is_left_on_the_bus(opened: Open) -> None:
+    async with FakeSlack() as slack, opened("slack", slack.settings()) as runtime:
+        await runtime.bus.declare("witness", (">",))
+        slack.go_down(503)
+        assert failed(await walked(runtime, "slack")) == ["sent"]
+        assert list(await runtime.bus.groups()) == ["witness"]
+        assert [letter async for letter in runtime.bus.dead.find()] == []
+        books = await runtime.bus.books()
+        assert [group.name for group in books.groups] == ["witness"]
+
+
+async def test_its_attempt_is_in_the_trail_of_its_event(opened: Open) -> None:
+    async with FakeSlack() as slack, opened("slack", slack.settings()) as runtime:
+        steps = await walked(runtime, "slack")
+        lines = await runtime.bus.trail.read(steps["accepted"].said.removeprefix("event "))
+        assert [(line["account"], line["outcome"]) for line in lines] == [("slack", "delivered")]
+
+
+@pytest.mark.parametrize(
+    ("fake", "name", "target"),
+    [(FakeSlack, "slack", ""), (FakeGitHub, "github", "acme/api#7"), (FakePagerDuty, "pagerduty", "")],
+)
+async def test_refused_credentials_fail_it_at_sent(
+    opened: Open, fake: type[FakeService], name: str, target: str
+) -> None:
+    async with fake() as service, opened(name, service.settings()) as runtime:
+        service.reject_credentials = True
+        steps = await walked(runtime, name, target)
+        assert (list(steps)[-1], failed(steps)) == ("sent", ["sent"])
+        assert "AuthFailed" in steps["sent"].said
+        assert service.effects() == []
+
+
+async def test_an_integration_key_of_nobody_fails_it_at_seen(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.drill.SEEN_SECONDS", 0.1)
+    async with FakePagerDuty() as pagerduty:
+        settings = pagerduty.settings() | {"routing_key": "f" * 32}
+        async with opened("pagerduty", settings) as runtime:
+            steps = await walked(runtime, "pagerduty")
+            assert failed(steps) == ["seen"]
+            assert steps["seen"].said == "not there after 0.1 s"
+            assert list(steps) == STEPS, "what may be there is taken back all the same"
+
+
+async def test_a_message_that_may_not_be_deleted_fails_it_at_taken_back(opened: Open) -> None:
+    async with FakeSlack() as slack, opened("slack", slack.settings()) as runtime:
+        drill = Drill(runtime, runtime.registry.get("slack"), "")
+        steps = []
+        async for step in drill.steps():
+            steps.append(step)
+            if step.name == "seen":
+                slack.refuse("cant_delete_message")
+        assert [step.name for step in steps if not step.is_done] == ["taken back"]
+        assert "cant_delete_message" in steps[-1].said
+
+
+async def test_a_dry_run_is_no_drill(opened: Open) -> None:
+    async with FakeSlack() as slack, opened("slack", slack.settings() | {"dry_run": True}) as runtime:
+        steps = await walked(runtime, "slack")
+        assert failed(steps) == ["sent"]
+        assert steps["sent"].said.startswith("skipped: dry run")
+
+
+async def test_what_would_be_sent_is_shown_before_and_what_can_not_be_sent_is_refused(opened: Open) -> None:
+    async with FakeGitHub() as github, opened("github", github.settings()) as runtime:
+        account = runtime.registry.get("github")
+        (preview,) = Drill(runtime, account, "acme/api#7").preview()
+        assert preview.doing == "comment on acme/api#7"
+        with pytest.raises(Rejected, match="names no issue or pull request"):
+            Drill(runtime, account, "").preview()
+        assert github.requests == []
