@@ -21,6 +21,7 @@ from integrations.base import (
     Context,
     Delivery,
     DeliveryResult,
+    Finding,
     Health,
     InboundReply,
     InboundRequest,
@@ -34,10 +35,13 @@ from integrations.base import (
 )
 from integrations.errors import Misconfigured, NotReady, OutcomeUnknown, Rejected
 from integrations.http import HIDDEN
-from integrations.slack import render, vms
+from integrations.slack import blocks, doctor, render, vms
 from integrations.slack.approvals import Approval, Approvals, Asked, Standing, due_event, ended_event, standing
+from integrations.slack.blocks import Message
 from integrations.slack.client import Client, hook_body
+from integrations.slack.commands import NOT_YOURS
 from integrations.slack.config import SlackConfig
+from integrations.slack.doubts import decision
 from integrations.slack.inbound import Inbox
 from integrations.slack.plan import Plan, Shown, key_mark, place, plan, state_after
 from integrations.slack.socket import serve
@@ -79,6 +83,7 @@ class Slack(Integration[SlackConfig]):
             "delivery.dead_lettered",
             "slack.command.*",
             "slack.action.approval",
+            "slack.action.unknown",
             "approval.*",
         ),
         emits=(
@@ -114,7 +119,8 @@ class Slack(Integration[SlackConfig]):
         await super().initialize(context)
         self._client = Client(context.config, context.http)
         self._approvals = Approvals(context.store)
-        self._inbox = Inbox(context.config.signing_secret, context.config.command_prefix, self._approvals)
+        config = context.config
+        self._inbox = Inbox(config.signing_secret, config.command_prefix, self._approvals, config.operators)
         if context.config.bot_token is None:
             # Past mypy, which knows the manifest as the class's: what holds of an account may depend on its settings.
             vars(self)["manifest"] = replace(self.manifest, effects="at_least_once")
@@ -125,6 +131,8 @@ class Slack(Integration[SlackConfig]):
             return await self._answer(event)
         if event.topic == "slack.action.approval":
             return await self._explain(event)
+        if event.topic == "slack.action.unknown":
+            return await self._resolve(event)
         if event.topic.startswith("approval."):
             return await self._show(event)
         if event.topic.startswith("vm."):
@@ -167,7 +175,9 @@ class Slack(Integration[SlackConfig]):
             return await self._find_approval(made, delivery)
         since = what.time - LOOK_BACK if isinstance(what, Event) else datetime.now(UTC) - KEPT
         shown = made.root if made.done else await self._client.find(made, since)
-        return None if shown is None else _result(Outcome.DUPLICATE, made, delivery, shown, "found by its metadata")
+        if shown is None:
+            return None
+        return await self._result(Outcome.DUPLICATE, made, delivery, shown, "found by its metadata")
 
     def places(self, what: What, delivery: Delivery) -> tuple[str, ...]:
         """The channel, or the person; nowhere for the answer to a command, which has a limit of its own."""
@@ -215,7 +225,31 @@ class Slack(Integration[SlackConfig]):
         """Ask auth.test. An incoming webhook can't be asked without posting, so it counts as healthy, and says so."""
         if self.config.bot_token is None:
             return Health("healthy", "not verified: an incoming webhook can only be tried by posting a message")
-        return await Health.of(self._client.identity(), "auth.test")
+        found = await Health.of(self._client.identity(), "auth.test")
+        lacking = self._client.lacks(self.manifest.scopes)
+        if found.state != "healthy" or not lacking:
+            return found
+        fix = "add under OAuth & Permissions, and install the app again"
+        return replace(found, state="degraded", detail=f"{found.detail}; the token lacks {', '.join(lacking)}: {fix}")
+
+    async def examine(self) -> Sequence[Finding]:
+        """Token, scopes, the clock, each channel, and what comes in."""
+        return await doctor.examine(self._client, self.config, self.manifest.scopes)
+
+    async def seen(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> bool | None:
+        """Whether the message is there."""
+        return None if self.config.bot_token is None else await self.find(notification, delivery) is not None
+
+    async def take_back(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> str:
+        """Delete the message."""
+        if self.config.bot_token is None:
+            return ""  # an incoming webhook can only post
+        made = self._plan(notification, delivery)
+        shown = None if isinstance(made, str) else Shown.unpack(result.state.get(place(made.channel)))
+        if shown is None:
+            return ""
+        await self._client.remove(shown)
+        return "deleted"
 
     def _plan(self, what: What, delivery: Delivery) -> Plan | str:
         if isinstance(what, Artifact):
@@ -231,13 +265,13 @@ class Slack(Integration[SlackConfig]):
         if isinstance(made, str):
             return DeliveryResult.skipped(made)
         if made.done and made.root:
-            return _result(Outcome.DUPLICATE, made, delivery, made.root, "an earlier attempt did it")
+            return await self._result(Outcome.DUPLICATE, made, delivery, made.root, "an earlier attempt did it")
         shown = await self._client.bring(made)
         if shown is None:
             return DeliveryResult.delivered(detail=f"posted to {made.channel}")
         changed = made.root is not None and shown.ts == made.root.ts
         detail = f"{'changed' if made.changes else 'replied to'} the message" if changed else "posted"
-        return _result(Outcome.DELIVERED, made, delivery, shown, f"{detail} in {made.channel}")
+        return await self._result(Outcome.DELIVERED, made, delivery, shown, f"{detail} in {made.channel}")
 
     def _plan_approval(self, artifact: Artifact, delivery: Delivery) -> Plan:
         if artifact.type not in self.manifest.artifacts:
@@ -261,7 +295,14 @@ class Slack(Integration[SlackConfig]):
         await self._approvals.posted(asked, shown.channel, shown.ts)
         # The messages of the thread stay known; an approval is none that the thread's next event may change.
         state = dict(delivery.earlier.state) if delivery.earlier else {}
-        return DeliveryResult(outcome, shown.ts, detail=f"asked, until {asked.expires_at:%F %T} UTC", state=state)
+        url, detail = await self._client.link(shown), f"asked, until {asked.expires_at:%F %T} UTC"
+        return DeliveryResult(outcome, shown.ts, url, detail, state=state)
+
+    async def _result(
+        self, outcome: Outcome, made: Plan, delivery: Delivery, shown: Shown, detail: str
+    ) -> DeliveryResult:
+        url = await self._client.link(shown)
+        return DeliveryResult(outcome, shown.ts, url, detail, state=state_after(made, delivery, shown))
 
     async def _show(self, event: Event[Any]) -> DeliveryResult:
         """Bring the message of an approval up to date; what ended it is noted first."""
@@ -295,12 +336,28 @@ class Slack(Integration[SlackConfig]):
         await self._client.answer(pressed.response_url, message)
         return DeliveryResult.delivered(detail=message.text)
 
+    async def _resolve(self, event: Event[Any]) -> DeliveryResult:
+        """Let somebody say what became of a call in doubt; the list they pressed in shows who did."""
+        pressed, doubts = event.data, self.context.doubts
+        made = decision(pressed) if isinstance(pressed, SlackAction) else None
+        if made is None or doubts is None or not pressed.response_url:
+            return DeliveryResult.skipped("the click does not say what of, by whom, or where to answer")
+        if made.by not in self.config.operators:
+            await self._client.answer(pressed.response_url, Message(NOT_YOURS, (blocks.text(NOT_YOURS),)))
+            return DeliveryResult.delivered(detail=NOT_YOURS)
+        said = await doubts.resolve(made.doubt_id, made.event_id, made.how, made.by)
+        message = render.doubts_message(*await doubts.newest(render.MOST_DOUBTS), made.group, said)
+        await self._client.answer(pressed.response_url, message, replaces=True)
+        return DeliveryResult.delivered(detail=f"{made.doubt_id} is {said.how}" if said else "nothing was in doubt")
+
     async def _answer(self, event: Event[Any]) -> DeliveryResult:
         name, url = event.topic.rpartition(".")[2], getattr(event.data, "response_url", None)
         if name == "status":
             message = render.status_message(await self.context.components())
         elif name == "vm-list":
             message = render.vm_list_message(await vms.known(self.context.store))
+        elif name == "unknown" and self.context.doubts is not None:
+            message = render.doubts_message(*await self.context.doubts.newest(render.MOST_DOUBTS))
         else:
             return DeliveryResult.skipped(f"{name} is no command that is answered here")
         if not url:
@@ -314,10 +371,6 @@ def _approval(artifact: Artifact) -> Approval:
         return Approval.model_validate(artifact.content)
     except ValidationError as error:
         raise Rejected(f"approval: {explain(error)}") from None
-
-
-def _result(outcome: Outcome, made: Plan, delivery: Delivery, shown: Shown, detail: str) -> DeliveryResult:
-    return DeliveryResult(outcome, shown.ts, detail=detail, state=state_after(made, delivery, shown))
 
 
 def _preview(doing: str, request: str, body: dict[str, Any]) -> Preview:

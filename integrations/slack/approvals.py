@@ -1,8 +1,9 @@
 """Approvals: who may decide until when, who did, and what that comes to. The rows are kept in the integration's store.
 
 Votes are rows of their own, so that people who press at the same moment do not overwrite each other: each writes its
-row, then reads all. What they come to may be found twice; of all ends, which share an idempotency key, the bus takes
-one. Nothing here calls Slack.
+row, then reads all. They are forgotten with the end, which names those that counted; a store lists no rows that end by
+themselves. What votes come to may be found twice; of all ends, which share an idempotency key, the bus takes one.
+Nothing here calls Slack.
 """
 
 from __future__ import annotations
@@ -108,8 +109,12 @@ class Approvals:
         return None if row is None else Asked.model_validate(row)
 
     async def keep(self, asked: Asked) -> None:
+        """Remember how it stands; what ended needs no votes any more."""
         row: JsonValue = asked.model_dump(mode="json")
         await self._store.put(f"approval:{asked.id}", row, lifetime=self._left(asked))
+        if asked.ended:
+            for name in await self._store.items(f"vote:{asked.id}:"):
+                await self._store.delete(name)
 
     async def posted(self, asked: Asked, channel: str, ts: str) -> None:
         await self._store.put(f"posted:{asked.id}", {"channel": channel, "ts": ts}, lifetime=self._left(asked))
@@ -126,26 +131,28 @@ class Approvals:
     async def press(self, id_: str, user: str, decision: Decision, at: datetime) -> tuple[list[Event[Any]], bool]:
         """What a click is published as, and whether it counts; where it does not, its sender should be told why.
 
-        A click that was counted before gives the same events again: the first time they may not have been published.
+        The second click of a person does not count, and gives the events of the first one again: they may not have been
+        published.
         """
         asked = await self.get(id_)
         if asked is None or (asked.what.approvers and user not in asked.what.approvers):
             return [], False
         votes = await self.votes(id_)
         mine = next((vote for vote in votes if vote.user_id == user), None)
+        counts = mine is None
         if mine is None:
             stands = standing(asked, votes, at)
             if stands != "open":
                 return ([ended_event(asked, votes, stands)] if stands == "expired" and not asked.ended else []), False
             mine = Vote(user_id=user, decision=decision, at=at)
             row: JsonValue = mine.model_dump(mode="json")
-            await self._store.put(f"vote:{id_}:{user}", row, lifetime=self._left(asked))
+            await self._store.put(f"vote:{id_}:{user}", row)
             votes = await self.votes(id_)
         elif asked.ended or mine.decision != decision:
             return [], False
         events = [_event(ApprovalVoted(**_about(asked), vote=mine), f"approval:{id_}:{user}", mine.at)]
         stands = standing(asked, votes, mine.at)
-        return (events if stands == "open" else [*events, ended_event(asked, votes, stands)]), True
+        return (events if stands == "open" else [*events, ended_event(asked, votes, stands)]), counts
 
     def _left(self, asked: Asked) -> timedelta:
         return max(asked.expires_at - datetime.now(UTC), timedelta()) + KEPT

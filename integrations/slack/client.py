@@ -6,13 +6,15 @@ Whatever goes wrong comes out as one of `integrations.errors`; no text holds a t
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import httpx
@@ -21,6 +23,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
+from integrations.base import Scope
 from integrations.errors import (
     AuthFailed,
     IntegrationError,
@@ -35,9 +38,10 @@ from integrations.exchange import record
 from integrations.http import Answer, Http, check
 from integrations.slack.blocks import Message
 from integrations.slack.config import SlackConfig
-from integrations.slack.plan import EVENT_TYPE, Plan, Shown
+from integrations.slack.plan import EVENT_TYPE, Plan, Shown, permalink
 
 CALL_SECONDS = 15
+LINK_SECONDS = 2
 HOOK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 PAGE, MOST_PAGES = 200, 50
 """Of a look-up: Slack advises "no more than 200 results at a time" (docs.slack.dev, Pagination), and 50 such pages are
@@ -113,6 +117,8 @@ class Client:
         self._web = _web(config.bot_token, config.base_url)
         self._app = _web(config.app_token, config.base_url)
         self._ids: dict[str, str] = {}
+        self._workspace: str | None = None
+        self._granted: str | None = None
 
     async def bring(self, plan: Plan) -> Shown | None:
         """Carry a plan out; the thread's first message, None for an incoming webhook.
@@ -217,11 +223,14 @@ class Client:
 
     # -- commands, health --------------------------------------------------------------------------------------------
 
-    async def answer(self, response_url: str, message: Message) -> None:
-        """Answer a command, for its asker's eyes only. Rejected when the address is not one of Slack's."""
+    async def answer(self, response_url: str, message: Message, *, replaces: bool = False) -> None:
+        """Answer a command or a click, for its sender's eyes only; or change the answer that was clicked in.
+
+        Rejected when the address is not one of Slack's.
+        """
         if not self._is_hook(response_url):
             raise Rejected("the response URL is not one of Slack's: nothing was sent there")
-        body = {"response_type": "ephemeral", "replace_original": False} | hook_body(message)
+        body = {"response_type": "ephemeral", "replace_original": replaces} | hook_body(message)
         answer = await self._send(response_url, body)
         if 400 <= answer.status < 500 and answer.status not in (408, 425, 429):
             said = _error_of(answer)
@@ -229,9 +238,47 @@ class Client:
         check(answer, "Slack")
 
     async def identity(self) -> str:
-        """Who we are: `app@team`, from auth.test."""
-        found = await self._call("auth.test", {}, "auth.test")
-        return f"{found.get('user')} in {found.get('team')}"
+        """Who we are."""
+        return (await self.told())[1]
+
+    # -- looking closely, and taking back ----------------------------------------------------------------------------
+
+    async def told(self) -> tuple[dict[str, str], str]:
+        """The headers of auth.test's answer, in lower case, and who we are: `app in team`."""
+        found = await self._call("auth.test", {}, "auth.test", verb="GET")
+        headers = {name.lower(): value for name, value in found.headers.items()}
+        self._workspace, self._granted = str(found.get("url") or ""), headers.get("x-oauth-scopes")
+        return headers, f"{found.get('user')} in {found.get('team')}"
+
+    def lacks(self, scopes: Sequence[Scope]) -> list[str]:
+        """Those that are needed and were not granted, as far as auth.test told (X-OAuth-Scopes of its answer)."""
+        if self._granted is None:
+            return []
+        granted = {name.strip() for name in self._granted.split(",")}
+        return [scope.name for scope in scopes if scope.needed and scope.name not in granted]
+
+    async def link(self, shown: Shown) -> str | None:
+        """The address of a message. Its workspace is asked for once; a message without a link is as good."""
+        if self._workspace is None:
+            self._workspace = ""
+            with contextlib.suppress(IntegrationError, TimeoutError):
+                async with asyncio.timeout(LINK_SECONDS):
+                    await self.told()
+        return permalink(self._workspace, shown.channel, shown.ts)
+
+    async def channel(self, channel: str) -> dict[str, Any] | None:
+        """What Slack tells of a channel, by name or id; None for a person, who is always there."""
+        if _USER_ID.fullmatch(channel):
+            return None
+        arguments = {"channel": await self._id_of(channel)}
+        found: dict[str, Any] = (await self._call("conversations.info", arguments, f"asking about {channel}"))[
+            "channel"
+        ]
+        return found
+
+    async def remove(self, shown: Shown) -> None:
+        """Delete a message of ours (chat.delete). Raises Rejected where the workspace's settings forbid it."""
+        await self._call("chat.delete", {"channel": shown.channel, "ts": shown.ts}, "deleting a message")
 
     async def _open(self, user: str) -> str:
         doing = f"opening a conversation with {user}"
@@ -266,21 +313,27 @@ class Client:
             timeout=timedelta(seconds=CALL_SECONDS),
         )
 
-    async def _call(self, method: str, arguments: dict[str, Any], doing: str) -> AsyncSlackResponse:
-        """Call a method of the Web API; every failure leaves as one of our errors."""
+    async def _call(
+        self, method: str, arguments: dict[str, Any], doing: str, *, verb: Literal["GET", "POST"] = "POST"
+    ) -> AsyncSlackResponse:
+        """Call a method of the Web API; every failure leaves as one of our errors.
+
+        What only asks may be a GET (Web API: "Arguments can be passed as GET or POST params, or a mix").
+        """
         began, said = time.perf_counter(), "ok"
         try:
-            return await self._ask(method, arguments, doing)
+            return await self._ask(verb, method, arguments, doing)
         except IntegrationError as error:
             said = error.detail
             raise
         finally:
-            record(f"POST {self._config.base_url}/{method}", said, (time.perf_counter() - began) * 1000)
+            record(f"{verb} {self._config.base_url}/{method}", said, (time.perf_counter() - began) * 1000)
 
-    async def _ask(self, method: str, arguments: dict[str, Any], doing: str) -> AsyncSlackResponse:
+    async def _ask(self, verb: str, method: str, arguments: dict[str, Any], doing: str) -> AsyncSlackResponse:
         try:
             web = self._app if method.startswith("apps.") else self._web
-            return await web.api_call(method, json=arguments)
+            given: dict[str, Any] = {"params": arguments} if verb == "GET" else {"json": arguments}
+            return await web.api_call(method, http_verb=verb, **given)
         except SlackApiError as error:
             raise _refused(method, error.response, doing) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

@@ -1,7 +1,8 @@
 """The slash commands: what was typed, to what is answered at once and what is published. Pure, so within the 3 s.
 
-`status` and `vm-list` are published and answered later by the worker, through the command's response URL; `task`
-publishes a `task.created`; `help` publishes nothing, and so does anything that can't be understood.
+`status`, `vm-list` and `unknown` are published and answered later by the worker, through the command's response URL;
+`task` publishes a `task.created`; `help` publishes nothing, and so does anything that can't be understood or that its
+sender may not ask for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -18,13 +19,15 @@ from eventbus.payload import Payload
 from eventbus.topics import SlackCommand, TaskCreated
 from integrations.slack.blocks import escape
 
-ARGUMENTS = {"status": "", "vm-list": "", "task": "create vm name=quick-test vcpus=2", "help": ""}
+ARGUMENTS = {"status": "", "vm-list": "", "task": "create vm name=quick-test vcpus=2", "unknown": "", "help": ""}
 PURPOSE = {
     "status": "how every component is",
     "vm-list": "the machines that are known",
     "task": "ask for a machine; memory_mb=2048 may follow",
+    "unknown": "calls in doubt, to say what became of them",
     "help": "this list",
 }
+NOT_YOURS = "You are not among those who may decide this."
 NUMBERS = ("vcpus", "memory_mb")
 PARAMETERS = ("name", *NUMBERS)
 MAX_NUMBER = 10_000_000
@@ -42,8 +45,11 @@ class Reply:
     payload: Payload | None = None
 
 
-def answer(prefix: str, call: SlackCommand, call_id: str) -> Reply:
-    """What a command comes to. `call_id` is Slack's id of the call: the same call gives the same task id."""
+def answer(prefix: str, call: SlackCommand, call_id: str, operators: Collection[str] = ()) -> Reply:
+    """What a command comes to. `call_id` is Slack's id of the call: the same call gives the same task id.
+
+    `operators`: the ids of those who may see calls in doubt, and resolve them.
+    """
     name = call.command.removeprefix(f"/{prefix}-")
     if name not in ARGUMENTS or name == call.command:
         return Reply(_unknown(prefix, call.command))
@@ -51,6 +57,8 @@ def answer(prefix: str, call: SlackCommand, call_id: str) -> Reply:
         return Reply(_list(prefix))
     if name == "task":
         return _task(prefix, call, call_id)
+    if name == "unknown" and call.user_id not in operators:
+        return Reply(f"{NOT_YOURS} `operators` in the settings of this integration names them.")
     return Reply("Asked; the answer follows here.", f"slack.command.{name}", call)
 
 

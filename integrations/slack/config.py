@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from eventbus.errors import Misconfigured
 from eventbus.pattern import check_pattern, matches
+from integrations.slack.approvals import UserId
 
 
 def _address(value: str) -> str:
@@ -67,7 +68,13 @@ class SlackConfig(BaseModel):
     command_prefix: str = Field(
         default="eventbus",
         pattern=r"^[a-z0-9_-]{1,20}$",
-        description="Slash commands are /<prefix>-status, /<prefix>-vm-list, /<prefix>-task and /<prefix>-help",
+        description="Slash commands are /<prefix>-status, -vm-list, -task, -unknown and -help",
+    )
+
+    operators: tuple[UserId, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Ids of the people who may resolve calls in doubt, with /<prefix>-unknown; none: nobody in Slack",
     )
 
     @model_validator(mode="after")

@@ -46,12 +46,13 @@ class Posted:
 
 @dataclass(slots=True)
 class Answered:
-    """What was posted to a command's response URL."""
+    """What was posted to a response URL. `replaces`: in place of the message that was clicked in."""
 
     url: str
     text: str
     blocks: list[dict[str, Any]]
     response_type: str
+    replaces: bool = False
 
 
 @dataclass(slots=True)
@@ -152,6 +153,7 @@ class FakeSlack(FakeService):
     channels     name to id
     people       ids that a direct message can be opened with
     scopes       what the token may do; take one away, and the methods that need it answer missing_scope
+    not_in       ids of channels that the app was not invited to
     frozen       messages (ts) that the workspace's settings no longer let anybody edit
     page         the most messages that one answer of conversations.history holds
     rate_limit   True: one message a second and channel, 429 beyond it
@@ -171,6 +173,7 @@ class FakeSlack(FakeService):
         super().__init__(port=port)
         self.channels = dict(channels or {"general": "C0GENERAL", "deployments": "C0DEPLOYS", "vms": "C0VMS"})
         self.archived: set[str] = set()
+        self.not_in: set[str] = set()
         self.scopes = {"chat:write", "im:write", "channels:read", "groups:read"}
         self.scopes |= {"channels:history", "groups:history", "im:history"}
         self.frozen: set[str] = set()
@@ -321,9 +324,11 @@ class FakeSlack(FakeService):
     def routes(self) -> Sequence[BaseRoute]:
         return [
             Route("/api/apps.connections.open", self._open_socket, methods=["POST"]),
-            Route("/api/auth.test", self._auth_test, methods=["POST"]),
+            Route("/api/auth.test", self._auth_test, methods=["GET", "POST"]),
             Route("/api/chat.postMessage", self._post_message, methods=["POST"]),
             Route("/api/chat.update", self._update, methods=["POST"]),
+            Route("/api/chat.delete", self._delete, methods=["POST"]),
+            Route("/api/conversations.info", self._info, methods=["POST"]),
             Route("/api/conversations.open", self._open, methods=["POST"]),
             Route("/api/conversations.list", self._list, methods=["POST"]),
             Route("/api/conversations.history", self._history, methods=["POST"]),
@@ -334,7 +339,10 @@ class FakeSlack(FakeService):
 
     async def _auth_test(self, request: Request) -> Response:
         error = self._unauthorized(request)
-        return error or _ok(url=f"{self.url}/", team="Fake Team", user="eventbus", team_id=TEAM, user_id=BOT_USER)
+        answer = _ok(url=f"{self.url}/", team="Fake Team", user="eventbus", team_id=TEAM, user_id=BOT_USER)
+        # Web API, "Authentication", OAuth scopes: X-OAuth-Scopes of each answer lists what the token was granted.
+        answer.headers["X-OAuth-Scopes"] = ",".join(sorted(self.scopes))
+        return error or answer
 
     async def _open_socket(self, request: Request) -> Response:
         """apps.connections.open: "Generate a temporary Socket Mode WebSocket URL"; an app-level token, no other."""
@@ -353,6 +361,9 @@ class FakeSlack(FakeService):
         # "is_archived: Channel has been archived."
         if channel in self.archived:
             return _error("is_archived")
+        # "not_in_channel: Cannot post user messages to a channel they are not in."
+        if channel in self.not_in:
+            return _error("not_in_channel")
         if refused := _check(body):
             return refused
         # "cannot_reply_to_message: This message type cannot have thread replies."
@@ -388,6 +399,30 @@ class FakeSlack(FakeService):
         found[0].metadata = body.get("metadata", found[0].metadata)
         self._log.append(f"{found[0].channel}: changed to {found[0].text}")
         return _ok(channel=found[0].channel, ts=found[0].ts, text=found[0].text)
+
+    async def _delete(self, request: Request) -> Response:
+        """chat.delete: "When used with a bot token, may delete only messages posted by that bot"; scope chat:write."""
+        if error := self._unauthorized(request, "chat:write"):
+            return error
+        body = await _arguments(request)
+        found = [m for m in self.messages if m.ts == body.get("ts") and m.channel == body.get("channel")]
+        if not found:
+            return _error("message_not_found")  # "No message exists with the requested timestamp."
+        self.messages.remove(found[0])
+        self._log.append(f"{found[0].channel}: deleted {found[0].text}")
+        return _ok(channel=found[0].channel, ts=found[0].ts)
+
+    async def _info(self, request: Request) -> Response:
+        """conversations.info: "Retrieve information about a conversation"; `is_member` is about the calling app."""
+        if error := self._unauthorized(request, "channels:read"):
+            return error
+        wanted = str((await _arguments(request)).get("channel", ""))
+        for name, id_ in self.channels.items():
+            if id_ == wanted:
+                is_member = id_ not in self.not_in
+                channel = {"id": id_, "name": name, "is_archived": id_ in self.archived, "is_member": is_member}
+                return _ok(channel=channel)
+        return _error("channel_not_found")
 
     async def _open(self, request: Request) -> Response:
         """conversations.open: "Opens or resumes a direct message or multi-person direct message"."""
@@ -450,7 +485,10 @@ class FakeSlack(FakeService):
             return JSONResponse({"ok": False, "error": refused[0]}, 400)
         hook.used += 1
         url = f"{self.url}{request.url.path}"
-        answered = Answered(url, body.get("text", ""), body.get("blocks", []), body.get("response_type", "ephemeral"))
+        # Modifying messages, of a response_url: "It can also be used to update the original interactive message,
+        # regardless of whether it was an ephemeral message or not", with replace_original.
+        kind, replaces = body.get("response_type", "ephemeral"), bool(body.get("replace_original"))
+        answered = Answered(url, body.get("text", ""), body.get("blocks", []), kind, replaces)
         self.responses.append(answered)
         self._log.append(f"answer: {answered.text}")
         return PlainTextResponse("ok")

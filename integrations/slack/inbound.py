@@ -9,6 +9,7 @@ key that Slack's repeats share.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from integrations.signing import verify_slack
 from integrations.slack import commands
 from integrations.slack.approvals import APPROVAL_BLOCK, KEPT, Approvals, Decision
 from integrations.slack.client import quiet
+from integrations.slack.doubts import is_decision, value_of
 
 REPLAYED = 409
 NEW_MESSAGES = (None, "bot_message", "file_share", "me_message", "thread_broadcast")
@@ -134,9 +136,12 @@ class _Visit:
 class Inbox:
     """The inbound side of one account."""
 
-    def __init__(self, signing_secret: SecretStr | None, prefix: str, approvals: Approvals) -> None:
+    def __init__(
+        self, signing_secret: SecretStr | None, prefix: str, approvals: Approvals, operators: Collection[str] = ()
+    ) -> None:
         self._secret = signing_secret
         self._prefix = prefix
+        self._operators = operators
         self._approvals = approvals
         self._app = _bolt(self)
 
@@ -180,7 +185,7 @@ class Inbox:
         """A slash command: answered to its asker, and published when it asks for something."""
         call = _Command.model_validate(body)
         known = SlackCommand.model_validate(call.model_dump(exclude={"trigger_id"}))
-        reply = commands.answer(self._prefix, known, call.trigger_id)
+        reply = commands.answer(self._prefix, known, call.trigger_id, self._operators)
         if reply.payload is not None:
             self._publish(visit, reply.topic, reply.payload, call.trigger_id, call.team_id)
             visit.replay_status = REPLAYED
@@ -199,14 +204,13 @@ class Inbox:
                 channel_id=pressed.channel.id if pressed.channel else None,
                 user_id=pressed.user.id if pressed.user else None,
                 action_id=action.action_id,
-                value=(action.block_id or "").removeprefix(APPROVAL_BLOCK) if _is_approval(action) else action.value,
+                value=_value(action),
                 message_ts=pressed.container.message_ts if pressed.container else None,
                 response_url=pressed.response_url,
             )
             if await self._is_vote(visit, action, payload):
                 continue
-            topic = "slack.action.approval" if _is_approval(action) else f"slack.action.{slug(action.action_id)}"
-            self._publish(visit, topic, payload, f"{key}:{number}" if number else key, team)
+            self._publish(visit, _topic(action), payload, f"{key}:{number}" if number else key, team)
         visit.replay_status = REPLAYED
         await ack()
 
@@ -281,6 +285,24 @@ def slug(action_id: str) -> str:
 
 def _is_approval(action: _Pressed) -> bool:
     return (action.block_id or "").startswith(APPROVAL_BLOCK) and action.action_id in ("approve", "reject")
+
+
+def _topic(action: _Pressed) -> str:
+    """Of a button that an approval or a call in doubt has: named by that, whatever the button is called."""
+    if _is_approval(action):
+        return "slack.action.approval"
+    return "slack.action.unknown" if _is_decision(action) else f"slack.action.{slug(action.action_id)}"
+
+
+def _value(action: _Pressed) -> str | None:
+    """What it is about: the approval, the call in doubt, or what the button holds."""
+    if _is_approval(action):
+        return (action.block_id or "").removeprefix(APPROVAL_BLOCK)
+    return value_of(action.block_id or "", action.value or "") if _is_decision(action) else action.value
+
+
+def _is_decision(action: _Pressed) -> bool:
+    return is_decision(action.block_id or "", action.action_id)
 
 
 def _where(called: _Callback) -> dict[str, str | None]:

@@ -128,6 +128,15 @@ def place(channel: str) -> str:
     return channel.removeprefix("#")
 
 
+def permalink(workspace: str, channel: str, ts: str) -> str | None:
+    """The address of a message, by those of its workspace (`url` of auth.test); None where that is not known.
+
+    The form is the one that chat.getPermalink answers with (docs.slack.dev, "Example responses"): composed here, it
+    costs no call for each message. That of a reply looks different, and is never asked for.
+    """
+    return f"{workspace.rstrip('/')}/archives/{channel}/p{ts.replace('.', '')}" if workspace else None
+
+
 def state_after(plan: Plan, delivery: Delivery, shown: Shown) -> Mapping[str, str]:
     """The thread's state: the first message in each channel that was told of it."""
     known = dict(delivery.earlier.state) if delivery.earlier else {}

@@ -19,9 +19,11 @@ from eventbus.pattern import matches_any
 from eventbus.payload import Payload
 from eventbus.topics.approval import Vote
 from integrations.base import Action, Health, Notification, Severity
+from integrations.doubts import Doubt, Resolved
 from integrations.slack import blocks
 from integrations.slack.approvals import APPROVAL_BLOCK, Asked, Standing, standing
-from integrations.slack.blocks import Message
+from integrations.slack.blocks import Block, Message
+from integrations.slack.doubts import DOUBT_BLOCK
 
 UNSAID = ("slack.>", "integration.webhook_received")
 """Topics that are never told: what happened in Slack is known there, and each webhook has an event of its own."""
@@ -29,6 +31,7 @@ UNSAID = ("slack.>", "integration.webhook_received")
 SIGNS = {
     "recovered": ":white_check_mark:",
     "failed": ":x:",
+    "failing": ":warning:",
     "degraded": ":warning:",
     "rolled_back": ":warning:",
     "dead_lettered": ":warning:",
@@ -76,6 +79,9 @@ ENDED: dict[Standing, str] = {
     "expired": "The time for this is over; nothing was changed.",
 }
 VOTED = {"approve": "Approved", "reject": "Rejected"}
+MOST_DOUBTS = 12
+"""In one message: each has up to 900 characters and two buttons, and all blocks about 13,200 (`blocks.MAX_FIELD`)."""
+RESOLVED = {"done": "it was done, said", "resend": "sent again, as asked"}
 NAMES = ("name", "vm_name", "migration", "task_id", "vm_id", "integration", "event_topic")
 """The fields whose first filled one names what the event is about, for the push notification."""
 
@@ -156,6 +162,27 @@ def no_vote_message(asked: Asked | None, votes: Sequence[Vote], user: str, now: 
     else:
         text = "That was not counted; please try again."
     return Message(text, (blocks.text(text),))
+
+
+def doubts_message(doubts: Sequence[Doubt], count: int, note: str = "", by: Resolved | None = None) -> Message:
+    """The calls in doubt, each with its buttons. `note`: which one was decided just now, with what became of it."""
+    noun = "call is" if count == 1 else "calls are"
+    title = f"{count} {noun} in doubt" if count else "No call is in doubt"
+    told = blocks.notes([(f"{note}: {RESOLVED[by.how]}", by.by, f"at {_moment(by.at)}")]) if by else []
+    if note and by is None:
+        told = [blocks.context(f"{note}: it is not known any more; nothing was changed")]
+    shown = [block for doubt in doubts for block in _doubt(doubt)]
+    more = [blocks.context(f"and {count - len(doubts)} more, older ones")] if count > len(doubts) else []
+    return Message(title, (blocks.header(title), *told, *shown, *more))
+
+
+def _doubt(doubt: Doubt) -> list[Block]:
+    actions = [
+        Action(text="It was done", action_id="done", value=doubt.event_id, style="primary"),
+        Action(text="Send again", action_id="resend", value=doubt.event_id, style="danger"),
+    ]
+    entries = [f"{doubt.group}: {doubt.topic}", doubt.error, f"event {doubt.event_id}, since {_moment(doubt.since)}"]
+    return [blocks.lines(entries), blocks.buttons(actions, DOUBT_BLOCK + doubt.id)]
 
 
 def status_message(components: Mapping[str, Health]) -> Message:

@@ -172,7 +172,7 @@ async def test_a_message_asks_slack_to_make_no_links_and_carries_its_deliverys_m
     slack: Slack, fake: FakeSlack
 ) -> None:
     await slack.send_notification(HELLO, Delivery("group:event:target"))
-    sent = json.loads(fake.requests[-1].body)
+    sent = json.loads(fake.requests[0].body)
     assert (sent["parse"], sent["link_names"], sent["unfurl_links"], sent["unfurl_media"]) == ("none",) + (False,) * 3
     mark = {"event_type": "eventbus_delivery", "event_payload": {"key": plan.key_mark("group:event:target")}}
     assert fake.messages[0].metadata == mark

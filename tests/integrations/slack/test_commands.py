@@ -94,7 +94,17 @@ def test_an_unknown_command_gets_the_list_and_a_guess() -> None:
 def test_help_lists_every_command_and_publishes_nothing() -> None:
     reply = answer("/eventbus-help")
     assert reply.payload is None
-    assert len(reply.text.splitlines()) == 4
+    assert len(reply.text.splitlines()) == len(commands.ARGUMENTS)
+
+
+def test_calls_in_doubt_are_shown_to_operators_only() -> None:
+    call = SlackCommand(command="/eventbus-unknown", user_id="U0ADA")
+    assert commands.answer("eventbus", call, "t-1", ("U0ADA",)).topic == "slack.command.unknown"
+    nobody = call.model_copy(update={"user_id": None})
+    for caller, operators in ((call, ()), (call, ("U0BOB",)), (nobody, ("U0BOB",))):
+        reply = commands.answer("eventbus", caller, "t-1", operators)
+        assert (reply.payload, reply.topic) == (None, "")
+        assert reply.text.startswith("You are not among those who may decide this. `operators`")
 
 
 @given(st.text(max_size=60), st.text(max_size=60))

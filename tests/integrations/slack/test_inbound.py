@@ -131,6 +131,24 @@ async def test_two_actions_of_one_request_are_two_events(slack: Slack, fake: Fak
 
 
 @pytest.mark.parametrize(
+    ("block_id", "action_id", "topic", "value"),
+    [
+        ("unknown:hook.billing/17-0", "done", "slack.action.unknown", "hook.billing/17-0 event-1"),
+        ("unknown:hook/17-0", "resend", "slack.action.unknown", "hook/17-0 event-1"),
+        ("unknown:hook/17-0", "delete", "slack.action.delete", "event-1"),
+        ("b1", "done", "slack.action.done", "event-1"),
+    ],
+)
+async def test_only_the_buttons_of_a_call_in_doubt_decide_about_it(
+    slack: Slack, fake: FakeSlack, block_id: str, action_id: str, topic: str, value: str
+) -> None:
+    action = {"type": "button", "action_id": action_id, "block_id": block_id, "value": "event-1", "action_ts": "1.2"}
+    (event,) = (await receive(slack, fake.button_click(action_id, actions=[action]))).events
+    assert isinstance(event.data, SlackAction)
+    assert (event.topic, event.data.action_id, event.data.value) == (topic, action_id, value)
+
+
+@pytest.mark.parametrize(
     ("action_id", "topic"),
     [
         ("approve", "approve"),

@@ -20,6 +20,7 @@ from eventbus.topics import (
     WebhookReceived,
 )
 from integrations.base import Action, Health, Notification, Severity
+from integrations.doubts import Doubt, Resolved
 from integrations.slack import render
 from integrations.slack.adapter import Slack
 from integrations.slack.blocks import Message
@@ -179,3 +180,49 @@ def test_the_list_of_machines_has_states_and_a_total() -> None:
         "\u2022 vm-2 (vm-2) - failed since 2026-01-12T10:30:00+00:00",
     ]
     assert "No machine is known" in render.vm_list_message({}).text
+
+
+# -- calls in doubt ----------------------------------------------------------------------------------------------------
+
+
+def doubt(**fields: str) -> Doubt:
+    given = {"id": "hook/17-0", "group": "hook", "topic": "vm.created", "event_id": "e-1", "error": "cut off"} | fields
+    return Doubt(**given, since=WHEN)
+
+
+def test_each_call_in_doubt_has_what_is_known_of_it_and_two_buttons() -> None:
+    message = render.doubts_message([doubt(error="<!channel> *cut*")], 1)
+    header, about, buttons = message.blocks
+    assert (message.text, header["text"]["text"]) == ("1 call is in doubt", "1 call is in doubt")
+    assert about["text"]["text"].splitlines() == [
+        "hook: vm.created",
+        "&lt;!channel&gt; *cut*",
+        "event e-1, since 2026-01-12 10:30:00 UTC",
+    ]
+    assert buttons["block_id"] == "unknown:hook/17-0"
+    shown = [(one["text"]["text"], one["action_id"], one["value"]) for one in buttons["elements"]]
+    assert shown == [("It was done", "done", "e-1"), ("Send again", "resend", "e-1")]
+
+
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        (Resolved("done", "U0ADA", WHEN), "hook: it was done, said by &lt;@U0ADA&gt; at 2026-01-12 10:30:00 UTC"),
+        (Resolved("resend", "<!here>", WHEN), "hook: sent again, as asked by &lt;!here&gt; at 2026-01-12 10:30:00 UTC"),
+        (None, "hook: it is not known any more; nothing was changed"),
+    ],
+)
+def test_the_decision_is_shown_with_who_made_it(by: Resolved | None, line: str) -> None:
+    message = render.doubts_message([], 0, "hook", by)
+    assert message.text == "No call is in doubt"
+    assert small(message) == [line.replace("&lt;@U0ADA&gt;", "<@U0ADA>")]
+
+
+def test_the_largest_list_of_doubts_is_taken_and_says_how_many_are_missing() -> None:
+    huge = [
+        doubt(error="&" * 5000, topic="&" * 500, event_id="\U0001f600" * 300, group="g" * 200, id=f"g/{n}")
+        for n in range(render.MOST_DOUBTS)
+    ]
+    message = render.doubts_message(huge, 40, "g" * 300, Resolved("done", "U" * 31, WHEN))
+    assert refusal({"text": message.text, "blocks": list(message.blocks)}) is None
+    assert small(message)[-1] == "and 28 more, older ones"
