@@ -23,6 +23,7 @@ from starlette.routing import Route
 from eventbus import EventBusError
 from registry.settings import Settings
 from service.http import serving
+from service.recovery import keep_recovering
 from service.schedules import keep_schedules
 from service.stopping import stop_on_signals
 from service.wiring import Runtime, open_runtime
@@ -58,6 +59,7 @@ async def _serve(runtime: Runtime, stop: asyncio.Event) -> None:
         tasks.add(serving)
         watching.add(asyncio.create_task(_watch_backlog(runtime), name="backlog"))
         watching.add(asyncio.create_task(keep_schedules(runtime.bus, runtime.settings.schedules), name="schedules"))
+        watching.add(asyncio.create_task(keep_recovering(runtime.bus, runtime.registry), name="recovery"))
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             _log.info("stopping", grace_s=grace.total_seconds())

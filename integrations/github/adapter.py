@@ -25,6 +25,7 @@ from integrations.base import (
     Context,
     Delivery,
     DeliveryResult,
+    Finding,
     Health,
     InboundReply,
     InboundRequest,
@@ -33,11 +34,12 @@ from integrations.base import (
     Notification,
     Outcome,
     Preview,
+    Recovered,
     Scope,
     What,
 )
 from integrations.errors import Rejected
-from integrations.github import redelivery, render, writes
+from integrations.github import doctor, redelivery, render, writes
 from integrations.github.artifacts import (
     ARTIFACTS,
     CheckRun,
@@ -163,18 +165,44 @@ class GitHub(Integration[GitHubConfig]):
         """A webhook."""
         return await self._inbox.receive(request)
 
-    async def redeliver(self, since: datetime) -> dict[str, Redelivered]:
-        """Ask GitHub again for the webhooks that never reached us, of the App and of each of `hooks`, by its path.
+    @property
+    def recover_every(self) -> timedelta | None:
+        """As the settings say."""
+        return self.config.look_every
+
+    async def recover(self, since: datetime, *, patiently: bool = False) -> Recovered:
+        """Ask GitHub again for the webhooks that never reached us, of the App and of each of `hooks`.
 
         At most three days back and a hundred for each hook in one go. Raises IntegrationError when GitHub's record
-        can't be read, Rejected when there is no hook to ask about.
+        can't be read or it refuses, Rejected when there is no hook to ask about.
         """
-        hooks = ["/app/hook"] if self.config.app_id is not None else []
-        hooks += [redelivery.hook_path(hook) for hook in self.config.hooks]
+        return redelivery.sum_up((await self.redeliver(since, patiently=patiently)).values())
+
+    async def redeliver(self, since: datetime, *, patiently: bool = False) -> dict[str, Redelivered]:
+        """The same, told for each hook by its path."""
+        hooks = self._hooks()
         if not hooks:
             raise Rejected("no webhook to ask GitHub about: set `hooks`, or sign in as a GitHub App")
         roll = Roll(self.context.store)
-        return {hook: await redelivery.redeliver(self._api, hook, roll, since) for hook in hooks}
+        return {hook: await redelivery.redeliver(self._api, hook, roll, since, patiently=patiently) for hook in hooks}
+
+    def _hooks(self) -> list[str]:
+        own = [redelivery.APP_HOOK] if self.config.app_id is not None else []
+        return own + [redelivery.hook_path(hook) for hook in self.config.hooks]
+
+    async def examine(self) -> Sequence[Finding]:
+        """Credentials, rights, the limit, the clock, what is visible, and how each webhook is set up and went."""
+        return await doctor.examine(self._api, self.config, self.manifest.scopes, self._hooks())
+
+    async def seen(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> bool | None:
+        """Whether the comment is there."""
+        return await self.find(notification, delivery) is not None
+
+    async def take_back(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> str:
+        """Delete the comment."""
+        place = self._target(notification)
+        await self._api.delete(f"/repos/{place.repository}/issues/comments/{result.reference}")
+        return "deleted"
 
     async def health(self) -> Health:
         """Ask `GET /user`, or as a GitHub App `GET /app`. A used-up rate limit is degraded, anything else unhealthy."""

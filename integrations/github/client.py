@@ -158,6 +158,19 @@ class Client:
 
         return await self._run(work)
 
+    async def told(self, path: str) -> tuple[dict[str, str], Any]:
+        """One thing, or one page, with the headers of the answer in lower case. The App asks about itself as such."""
+
+        def work(github: Github) -> tuple[dict[str, str], Any]:
+            with self._for(path, github) as requester:
+                return requester.requestJsonAndCheck("GET", path, headers=dict(_ACCEPT))
+
+        return await self._run(work)
+
+    async def delete(self, path: str) -> None:
+        """Remove it. Raises Gone where there is none."""
+        await self._run(lambda github: github.requester.requestJsonAndCheck("DELETE", path))
+
     async def deliveries(self, hook: str, since: datetime) -> list[dict[str, Any]]:
         """What a webhook delivered since then, newest first. `hook`: its path below the API's address."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
@@ -21,6 +22,9 @@ def _address(value: str | None) -> str | None:
 
 
 HOOK = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(?:/[A-Za-z0-9._-]{0,99}[A-Za-z0-9_-])?/[0-9]{1,20}$"
+
+RECOVER_EVERY = timedelta(minutes=15)
+"""A lost webhook is at most so old when it is asked for again; a look is one request for each hundred a day."""
 
 # An environment variable that is set but empty means "not set".
 Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
@@ -68,6 +72,11 @@ class GitHubConfig(BaseModel):
         description="Webhooks whose lost deliveries are asked for again, as owner/repo/ID or organisation/ID; "
         "a GitHub App's own needs no entry",
     )
+    recover_every: Annotated[float, Field(ge=60, le=86_400)] | Literal[0] | None = Field(
+        default=None,
+        description="Seconds between looks for lost webhooks, once over all workers; 0: only people look; default: "
+        "900 where webhook_secret is set, and `hooks` or a GitHub App",
+    )
 
     @model_validator(mode="after")
     def _one_way_to_sign_in(self) -> Self:
@@ -99,6 +108,14 @@ class GitHubConfig(BaseModel):
         parts = urlsplit(self.base_url)
         host = parts.netloc if parts.path else parts.netloc.removeprefix("api.")
         return f"{parts.scheme}://{host}"
+
+    @property
+    def look_every(self) -> timedelta | None:
+        """How often lost webhooks are looked for by the clock; None: they are not."""
+        if self.recover_every is None:
+            has_hooks = self.webhook_secret is not None and bool(self.hooks or self.app_id)
+            return RECOVER_EVERY if has_hooks else None
+        return timedelta(seconds=self.recover_every) or None
 
     @property
     def webhook_secrets(self) -> tuple[SecretStr, ...]:

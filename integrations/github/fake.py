@@ -13,8 +13,9 @@ import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -27,6 +28,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from integrations.base import InboundRequest
+from integrations.http import Http
 from integrations.signing import sign_plain
 from integrations.testing.fake import FakeService
 
@@ -77,6 +79,15 @@ class Remark:
 
 
 @dataclass
+class Hook:
+    """How a webhook is set up (REST, "Repository webhooks"): `secret` is shown masked, and not at all without one."""
+
+    active: bool = True
+    has_secret: bool = True
+    insecure_ssl: bool = False
+
+
+@dataclass
 class Sent:
     """One attempt at a webhook, as GitHub records it (REST, "List deliveries for a webhook"). `hook`: its path."""
 
@@ -87,6 +98,7 @@ class Sent:
     status: int
     at: datetime
     redelivery: bool = False
+    payload: Mapping[str, Any] = field(default_factory=dict)
 
 
 Changed = TypeVar("Changed", Thread, Remark)
@@ -136,7 +148,15 @@ class FakeGitHub(FakeService):
         self.reviews: dict[str, list[str]] = {}
         self.collaborators = {"ada", "grace"}
         self.teams = {"core"}
-        self.hooks = {"/app/hook", "/repos/acme/api/hooks/292430182", "/orgs/acme/hooks/12"}
+        self.classic_scopes: str | None = "repo"
+        """Scopes of the token; None: it is a fine-grained one."""
+        self.token_ends: datetime | None = None
+        self.permissions = {"pull_requests": "write", "issues": "write", "metadata": "read"}
+        """What the installation was granted."""
+        self.suspended = False
+        self.hooks = {path: Hook() for path in ("/app/hook", "/repos/acme/api/hooks/292430182", "/orgs/acme/hooks/12")}
+        self.hook_url = ""
+        """Where webhooks are sent when they are asked for again; empty: the wish is noted, and nothing is sent."""
         self.sent: list[Sent] = []
         self.redelivered: list[str] = []
         """Webhooks that we were asked to repeat, by GUID."""
@@ -275,7 +295,11 @@ class FakeGitHub(FakeService):
         routes = [
             self._route("GET", "/user", self._get_user),
             self._route("GET", "/app", self._get_app),
+            self._route("GET", "/app/installations/{id:int}", self._get_installation),
             self._route("POST", "/app/installations/{id:int}/access_tokens", self._create_token),
+            self._route("GET", "/app/hook/config", self._get_app_hook),
+            self._route("GET", "/installation/repositories", self._list_installed),
+            self._route("GET", "/user/repos", self._list_own),
             self._route("GET", "/repos/{owner}/{repo}", self._get_repository),
             self._route("GET", "/repos/{owner}/{repo}/issues", self._list_issues),
             self._route("POST", "/repos/{owner}/{repo}/issues", self._create_issue),
@@ -304,7 +328,9 @@ class FakeGitHub(FakeService):
 
     def _hook_routes(self, hook: str) -> list[Route]:
         again = f"{hook}/deliveries/{{id:int}}/attempts"
+        shown = [] if hook == "/app/hook" else [self._route("GET", hook, self._get_hook)]
         return [
+            *shown,
             self._route("GET", f"{hook}/deliveries", self._list_deliveries),
             self._route("POST", again, self._redeliver),
         ]
@@ -387,10 +413,42 @@ class FakeGitHub(FakeService):
         if request.state.login != self.login:
             # REST, "Users": the endpoint does not work with an installation token.
             raise _Refused(403, "Resource not accessible by integration")
-        return JSONResponse({**_user(self.login), "url": f"{self.url}/user"})
+        # Apps, "Scopes for OAuth apps": "X-OAuth-Scopes lists the scopes your token has authorized"; changelog,
+        # 2021-07-26: a token that ends says when in `GitHub-Authentication-Token-Expiration`.
+        headers = {} if self.classic_scopes is None else {"X-OAuth-Scopes": self.classic_scopes}
+        if self.token_ends is not None:
+            headers["GitHub-Authentication-Token-Expiration"] = f"{self.token_ends:%Y-%m-%d %H:%M:%S} UTC"
+        return JSONResponse({**_user(self.login), "url": f"{self.url}/user"}, headers=headers)
 
     async def _get_app(self, request: Request) -> Response:
         return JSONResponse({"id": int(self.app_id), "slug": self.app_slug, "name": "Acme deployer"})
+
+    async def _get_installation(self, request: Request) -> Response:
+        # REST, "Get an installation for the authenticated app": `permissions`, and when it was suspended.
+        if request.path_params["id"] != self.installation_id:
+            raise _Refused(404, "Not Found")
+        suspended = _stamp(datetime.now(UTC)) if self.suspended else None
+        shown = {"id": self.installation_id, "app_slug": self.app_slug, "suspended_at": suspended}
+        return JSONResponse({**shown, "permissions": self.permissions})
+
+    async def _list_installed(self, request: Request) -> Response:
+        # REST, "List repositories accessible to the app installation": for installation tokens only.
+        if request.state.login == self.login:
+            raise _Refused(403, "You must authenticate with an installation access token.")
+        return self._page(request, [self._show_repository(name) for name in self.repositories], within="repositories")
+
+    async def _list_own(self, request: Request) -> Response:
+        # REST, "List repositories for the authenticated user": "explicit permission (:read, :write, or :admin)".
+        return self._page(request, [self._show_repository(name) for name in self.repositories])
+
+    async def _get_hook(self, request: Request) -> Response:
+        path = self._requested_hook(request)
+        shown = {"id": request.path_params["hook"], "active": self.hooks[path].active, "events": ["*"]}
+        return JSONResponse({**shown, "config": _show_config(self.hooks[path])})
+
+    async def _get_app_hook(self, request: Request) -> Response:
+        # REST, "Get a webhook configuration for an app": the configuration alone.
+        return JSONResponse(_show_config(self.hooks["/app/hook"]))
 
     async def _create_token(self, request: Request) -> Response:
         if request.path_params["id"] != self.installation_id:
@@ -609,8 +667,28 @@ class FakeGitHub(FakeService):
         for one in self.sent:
             if (one.hook, one.id) == (hook, wanted):
                 self.redelivered.append(one.guid)
+                if self.hook_url:
+                    await self._send_again(one)
                 return JSONResponse({}, 202)
         raise _Refused(404, "Not Found")
+
+    async def _send_again(self, one: Sent) -> None:
+        # Webhooks, "Redelivering webhooks": the same X-GitHub-Delivery as the original; a record of its own.
+        headers, body = self.raw_webhook(one.event, one.payload, delivery=one.guid)
+        status = (await self._http.request("POST", self.hook_url, headers=headers, content=body)).status
+        again = replace(one, id=self._new_id(), status=status, at=datetime.now(UTC), redelivery=True)
+        self.sent.append(again)
+
+    @functools.cached_property
+    def _http(self) -> Http:
+        return Http()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "_http" in vars(self):
+            await self._http.close()
+        await super().__aexit__(kind, error, trace)
 
     def _requested_hook(self, request: Request) -> str:
         path = request.url.path.partition("/deliveries")[0].removeprefix("/api/v3")
@@ -626,11 +704,12 @@ class FakeGitHub(FakeService):
         hook: str = "/app/hook",
         event: str = "push",
         at: datetime | None = None,
+        payload: Mapping[str, Any] | None = None,
     ) -> Sent:
         """GitHub sends a webhook and keeps what came of it; 0 where nobody answered."""
         again = any(one.guid == guid for one in self.sent)
         at = at or datetime.now(UTC) - timedelta(minutes=10)
-        self.sent.append(Sent(self._new_id(), hook, guid, event, status, at, again))
+        self.sent.append(Sent(self._new_id(), hook, guid, event, status, at, again, payload or {}))
         return self.sent[-1]
 
     def _check_open(self, place: str) -> None:
@@ -781,6 +860,11 @@ def _user(login: str) -> dict[str, Any]:
 
 def _check_line(check: Mapping[str, Any]) -> str:
     return f"{check['name']} {check.get('conclusion') or check.get('status')}"
+
+
+def _show_config(hook: Hook) -> dict[str, Any]:
+    shown = {"content_type": "json", "insecure_ssl": str(int(hook.insecure_ssl)), "url": "https://bus.example.com/hook"}
+    return shown | ({"secret": "********"} if hook.has_secret else {})
 
 
 def _show_sent(one: Sent) -> dict[str, Any]:

@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from integrations.base import Store
-from integrations.errors import IntegrationError
+from integrations.base import Recovered, Store
+from integrations.errors import IntegrationError, NotReady
 from integrations.github.client import Client
 
+APP_HOOK = "/app/hook"
+"""The path of a GitHub App's own webhook."""
 KEPT = timedelta(days=3)
 """docs.github.com/webhooks, "Redelivering webhooks": only deliveries of the past 3 days."""
 SETTLE = timedelta(minutes=2)
 """A younger delivery may be under way still: GitHub waits 10 s for an answer, and the event is published meanwhile."""
-MAX_ATTEMPTS = 6
-"""Of one webhook, the first included: what fails so often fails for a reason."""
+PATIENCE = (SETTLE, timedelta(minutes=10), timedelta(hours=1), timedelta(hours=4), timedelta(hours=12))
+"""How long after its newest attempt a webhook that failed once, twice, ... is asked for by the clock: 17 hours in all,
+of the three days that GitHub keeps it. What failed once more than that fails for a reason, and is left to people."""
 MOST = 100
 """How many are asked for in one go: "secondary rate limits" count 5 points for each and allow 900 a minute."""
 
@@ -56,13 +59,15 @@ class Redelivered:
     seen      how many webhooks the record holds for that time
     asked     asked for again
     left      missed too, for the next time: only so many are asked for in one go, or `error` came between
-    given_up  failed MAX_ATTEMPTS times
+    waiting   failed before, and asked for again later
+    given_up  failed more often than PATIENCE has it
     error     why it ended early; empty: it did not
     """
 
     seen: int = 0
     asked: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
     error: str = ""
 
@@ -73,6 +78,10 @@ class Missed:
 
     newest: Tried
     attempts: int
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it has been left alone for long enough."""
+        return self.newest.at <= now - PATIENCE[min(self.attempts, len(PATIENCE)) - 1]
 
 
 class Roll:
@@ -113,8 +122,10 @@ async def missed(tried: Iterable[Tried], lacks: Callable[[Tried], Awaitable[bool
     return sorted(found, key=lambda one: one.newest.at)
 
 
-async def redeliver(client: Client, hook: str, roll: Roll, since: datetime) -> Redelivered:
+async def redeliver(client: Client, hook: str, roll: Roll, since: datetime, *, patiently: bool = False) -> Redelivered:
     """Ask for what `hook` failed to deliver since then, at most three days ago. `hook`: its path below the API's.
+
+    patiently  what failed before is left alone for a while, and given up in the end; a person's wish is asked at once
 
     Raises IntegrationError when the record can't be read. A refusal while asking ends it, see `Redelivered.error`.
     """
@@ -122,8 +133,10 @@ async def redeliver(client: Client, hook: str, roll: Roll, since: datetime) -> R
     rows = await client.deliveries(hook, max(since, now - KEPT))
     tried = [Tried.read(row) for row in rows]
     lost = await missed(tried, roll.lacks, now)
-    worth = [one for one in lost if one.attempts < MAX_ATTEMPTS]
-    asked: list[str] = []
+    given_up = [one for one in lost if patiently and one.attempts > len(PATIENCE)]
+    waiting = [one for one in lost if patiently and one not in given_up and not one.is_due(now)]
+    worth = [one for one in lost if one not in given_up and one not in waiting]
+    asked: list[Missed] = []
     error = ""
     for one in worth[:MOST]:
         try:
@@ -131,10 +144,28 @@ async def redeliver(client: Client, hook: str, roll: Roll, since: datetime) -> R
         except IntegrationError as refused:
             error = refused.detail
             break
-        asked.append(one.newest.guid)
-    left = tuple(one.newest.guid for one in worth[len(asked) :])
-    given_up = tuple(one.newest.guid for one in lost if one.attempts >= MAX_ATTEMPTS)
-    return Redelivered(len({one.guid for one in tried}), tuple(asked), left, given_up, error)
+        asked.append(one)
+    seen = len({one.guid for one in tried})
+    return Redelivered(seen, _names(asked), _names(worth[len(asked) :]), _names(waiting), _names(given_up), error)
+
+
+def sum_up(reports: Iterable[Redelivered]) -> Recovered:
+    """What came of all hooks together, in a sentence. Raises NotReady with it where a refusal ended one early."""
+    reports = list(reports)
+    asked, left, waiting, given_up = (
+        sum(len(getattr(report, part)) for report in reports) for part in ("asked", "left", "waiting", "given_up")
+    )
+    said = f"{sum(report.seen for report in reports):,} webhooks on record, {asked:,} asked for again"
+    more = {"left for the next look": left, "asked for again later": waiting, "given up": given_up}
+    said += "".join(f", {count:,} {words}" for words, count in more.items() if count)
+    errors = [report.error for report in reports if report.error]
+    if errors:
+        raise NotReady(f"{said}; broken off: {'; '.join(errors)}")
+    return Recovered(asked, left, said)
+
+
+def _names(webhooks: Iterable[Missed]) -> tuple[str, ...]:
+    return tuple(one.newest.guid for one in webhooks)
 
 
 def hook_path(hook: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from integrations.base import (
     Context,
     Delivery,
     DeliveryResult,
+    Finding,
     Health,
     InboundReply,
     InboundRequest,
@@ -30,11 +32,12 @@ from integrations.base import (
 )
 from integrations.errors import Misconfigured, Rejected
 from integrations.http import HIDDEN
+from integrations.pagerduty import doctor
 from integrations.pagerduty.client import Client, Service
 from integrations.pagerduty.config import PagerDutyConfig, fingerprint
 from integrations.pagerduty.inbound import MAX_BYTES, Inbox
 from integrations.pagerduty.incident import Incident, incident_body, incident_key
-from integrations.pagerduty.render import ALERTS, KINDS, Call, Skipped, call_for
+from integrations.pagerduty.render import ALERTS, KINDS, NAMED, Call, Skipped, call_for
 
 REST = "rest"
 
@@ -143,6 +146,24 @@ class PagerDuty(Integration[PagerDutyConfig]):
             return "the Events API answers; routing_key is not verified, there is no api_token"
         count = await self._client.abilities()
         return f"the Events API answers, the token is good for {count} abilities; routing_key is not verified"
+
+    async def examine(self) -> Sequence[Finding]:
+        """Both APIs, the keys, who incidents are from and for, the clock, and what comes in."""
+        return await doctor.examine(self._client, self.config)
+
+    async def seen(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> bool | None:
+        """Whether its incident is open. Only the REST API can tell."""
+        if self.config.api_token is None or result.reference is None:
+            return None
+        return await self._client.is_open(result.reference)
+
+    async def take_back(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> str:
+        """Resolve its alert; a change event stays."""
+        if result.reference is None:
+            return ""
+        ending = notification.model_copy(update={"type": "resolve", "fields": {NAMED: result.reference}})
+        await self.send_notification(ending, replace(delivery, key=f"{delivery.key}:end"))
+        return "resolved"
 
     async def _send(self, what: Event[Any] | Notification, delivery: Delivery) -> DeliveryResult:
         call = call_for(what, delivery, self.config, self.context.name)

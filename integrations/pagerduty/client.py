@@ -93,14 +93,16 @@ class Client:
             raise RateLimited(_said(answer), retry_after=answer.retry_after() or EVENTS_WAIT)
         check(answer, SERVICE)
 
-    async def reach(self) -> None:
-        """Ask for the Events API's address without sending an event. Raises where nobody serves it.
+    async def reach(self) -> Mapping[str, str]:
+        """Ask for the Events API's address without sending an event; the answer's headers. Raises where nobody serves
+        it.
 
         It has no health endpoint: that it answers at all, be it with 405, is what can be known.
         """
         answer = await self._http.request("HEAD", self._config.events_url + ALERTS, timeout=TIMEOUT)
         if answer.status >= 500:
             check(answer, "PagerDuty's Events API")
+        return answer.headers
 
     # -- REST API --------------------------------------------------------------------------------------------------
 
@@ -145,6 +147,16 @@ class Client:
             return None
 
         return await self._remembered(("on_call", escalation_policy_id), ON_CALL_SECONDS, ask)
+
+    async def is_user(self, email: str) -> bool:
+        """Whether a user has this address. `query` (OpenAPI, GET /users) is a search: what it finds is compared."""
+        rows = _list(await self._ask("GET", f"/users?{urlencode({'query': email, 'limit': PAGE})}"), "users")
+        return any(str(row.get("email")).lower() == email.lower() for row in rows)
+
+    async def is_open(self, key: str) -> bool:
+        """Whether an incident is open that has, or whose alerts have, this key (OpenAPI, GET /incidents)."""
+        query = [("incident_key", key), ("statuses[]", "triggered"), ("statuses[]", "acknowledged")]
+        return bool(_list(await self._ask("GET", f"/incidents?{urlencode(query)}"), "incidents"))
 
     async def create_incident(self, body: Mapping[str, JsonValue]) -> Opened:
         """Make an incident, or find the open one that has its key already."""

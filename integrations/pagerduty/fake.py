@@ -194,6 +194,7 @@ class FakePagerDuty(FakeService):
             Route("/services", self._rest_route(self._list_services)),
             Route("/services/{id}", self._rest_route(self._get_service)),
             Route("/oncalls", self._rest_route(self._list_on_calls)),
+            Route("/users", self._rest_route(self._list_users)),
             Route("/incidents", self._rest_route(self._list_incidents), methods=["GET"]),
             Route("/incidents", self._rest_route(self._create_incident), methods=["POST"]),
         ]
@@ -352,16 +353,42 @@ class FakePagerDuty(FakeService):
         ]
         return JSONResponse({"oncalls": found, "limit": 100, "offset": 0, "more": False, "total": None})
 
+    def _list_users(self, request: Request, body: Any) -> Response:
+        # OpenAPI, GET /users, parameter `query`: filters the result; the vendor's own clients find users by e-mail so.
+        wanted = request.query_params.get("query", "")
+        found = [{"id": one, "type": "user", "email": email} for one, email in self.users.items() if wanted in email]
+        return JSONResponse({"users": found, "limit": 100, "offset": 0, "more": False, "total": None})
+
     def _list_incidents(self, request: Request, body: Any) -> Response:
         query = request.query_params
         found = [
             self._show_incident(one)
-            for one in self.incidents
+            for one in (*self.incidents, *self._of_alerts())
             if query.get("incident_key") in (None, one.incident_key)
             and one.status in (query.getlist("statuses[]") or ["triggered", "acknowledged", "resolved"])
             and one.service_id in (query.getlist("service_ids[]") or self.services)
         ]
         return JSONResponse({"incidents": found, "limit": 100, "offset": 0, "more": False, "total": None})
+
+    def _of_alerts(self) -> list[MadeIncident]:
+        # OpenAPI, GET /incidents, `incident_key`: "querying by incident key will return incidents whose alerts have
+        # alert_key matching the given incident key". With one alert each, an incident stands as its alert does.
+        services = dict(zip((self.routing_key, self.other_routing_key), self.services, strict=True))
+        return [
+            MadeIncident(
+                id=f"PALERT{number:X}",
+                number=number,
+                title=alert.log[0]["payload"]["summary"],
+                service_id=services[alert.routing_key],
+                urgency="high",
+                incident_key=alert.dedup_key,
+                details="",
+                assignees=(),
+                made_by="",
+                status=alert.status,
+            )
+            for number, alert in enumerate(self.alerts, start=1)
+        ]
 
     def _create_incident(self, request: Request, body: Any) -> Response:
         made_by = request.headers.get("from", "")

@@ -21,6 +21,7 @@ from integrations.base import (
     Context,
     Delivery,
     DeliveryResult,
+    Finding,
     Health,
     Integration,
     Manifest,
@@ -39,6 +40,7 @@ from integrations.errors import (
     ServiceFault,
     Unreachable,
 )
+from integrations.webhook import doctor
 from integrations.webhook.book import Book, Tried
 from integrations.webhook.client import Client, Sent
 from integrations.webhook.config import Endpoint, WebhookConfig
@@ -173,6 +175,12 @@ class Webhook(Integration[WebhookConfig]):
         if not down:
             return Health("healthy", latency_ms=latency)
         return Health("unhealthy" if len(down) == len(faults) else "degraded", "; ".join(down), latency)
+
+    async def examine(self) -> Sequence[Finding]:
+        """Each endpoint: whether it is on, the way there, the clock, what signs."""
+        assert self._client is not None, "initialize comes first"
+        found = await asyncio.gather(*(doctor.examine(one, self._client, self._book) for one in self.config.endpoints))
+        return [finding for of_one in found for finding in of_one]
 
     async def _fault(self, endpoint: Endpoint) -> str:
         """What keeps events from the endpoint; empty when nothing does."""

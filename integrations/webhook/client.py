@@ -79,11 +79,15 @@ class Client:
             return Sent(at, ms, None, error.detail if error is not None else "", "", error)
         return Sent(at, ms, answer.status, answer.excerpt(), _wish(answer), error)
 
-    async def reach(self, endpoint: Endpoint) -> str:
-        """Ask for headers only. Any answer but a gateway's error means that it can be reached; else what is wrong."""
+    async def look(self, endpoint: Endpoint) -> Answer:
+        """Ask for headers only. Raises where nothing answers, or nothing may be connected to."""
         way, url = self._ways[endpoint.allow_private], endpoint.url.get_secret_value()
+        return await way.request("HEAD", url, timeout=HEALTH_TIMEOUT, max_answer=MAX_ANSWER_BYTES)
+
+    async def reach(self, endpoint: Endpoint) -> str:
+        """What is wrong with the way there; empty for any answer but a gateway's error."""
         try:
-            answer = await way.request("HEAD", url, timeout=HEALTH_TIMEOUT, max_answer=MAX_ANSWER_BYTES)
+            answer = await self.look(endpoint)
         except IntegrationError as error:
             return error.detail
         return f"{endpoint.host} answered {answer.status}" if answer.status in GATEWAY_ERRORS else ""

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from integrations.errors import Rejected, ServiceFault, Unauthorized
+from integrations.base import Recovers
+from integrations.errors import NotReady, Rejected, ServiceFault, Unauthorized
 from integrations.exchange import listening
 from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub
-from integrations.github.redelivery import MAX_ATTEMPTS, MOST, Tried, hook_path, missed
+from integrations.github.redelivery import MOST, PATIENCE, Tried, hook_path, missed
 
 Connect = Callable[[dict[str, Any]], Awaitable[GitHub]]
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -139,28 +140,67 @@ async def test_a_webhook_that_was_turned_away_is_not_taken_for_received(fake: Fa
     assert await app.context.store.items("seen:") == {}
 
 
-async def test_a_thousand_lost_webhooks_arrive_once_each(fake: FakeGitHub, connect: Connect) -> None:
+async def test_by_the_clock_what_failed_is_left_alone_for_longer_each_time(fake: FakeGitHub, connect: Connect) -> None:
     app = await connect(fake.app_settings())
-    names = [f"guid-{number}" for number in range(1000)]
-    for name in names:
-        fake.record_delivery(name, 503, at=days_ago(0.5))
-    events: list[str | None] = []
-    for _ in range(1000 // MOST + 1):
-        await app.redeliver(days_ago(3))
-        for guid in fake.redelivered[len(events) :]:
-            reply = await app.receive(fake.webhook("push", fake.push(), delivery=guid))
-            events.append(reply.events[0].idempotency_key)
-            fake.record_delivery(guid, reply.status)
-    assert len(fake.redelivered) == 1000
-    assert set(events) == {f"github:{name}:github.push" for name in names}
-
-
-async def test_what_fails_again_and_again_is_given_up(fake: FakeGitHub, connect: Connect) -> None:
-    app = await connect(fake.app_settings())
-    for hour in range(MAX_ATTEMPTS):
-        fake.record_delivery("bad", 400, at=days_ago(hour / 24 + 0.1))
+    for times, patience in enumerate(PATIENCE, start=1):
+        for guid, newest in (("due", patience + timedelta(minutes=1)), ("early", patience - timedelta(minutes=1))):
+            for number in range(times):
+                at = datetime.now(UTC) - newest - timedelta(hours=number)
+                fake.record_delivery(f"{guid}-{times}", 502, at=at)
+    report = (await app.redeliver(days_ago(3), patiently=True))[HOOK]
+    assert set(report.asked) == {f"due-{times}" for times in range(1, 6)}
+    assert set(report.waiting) == {f"early-{times}" for times in range(2, 6)}, "the first is within SETTLE"
     report = (await app.redeliver(days_ago(3)))[HOOK]
+    assert set(report.waiting) == set(), "a person's wish is not put off"
+    assert {f"early-{times}" for times in range(2, 6)} <= set(report.asked)
+
+
+async def test_what_fails_again_and_again_is_given_up_by_the_clock_and_asked_for_by_people(
+    fake: FakeGitHub, connect: Connect
+) -> None:
+    app = await connect(fake.app_settings())
+    for hour in range(len(PATIENCE) + 1):
+        fake.record_delivery("bad", 400, at=days_ago(hour / 24 + 1))
+    report = (await app.redeliver(days_ago(3), patiently=True))[HOOK]
     assert (report.asked, report.given_up, fake.redelivered) == ((), ("bad",), [])
+    assert (await app.redeliver(days_ago(3)))[HOOK].asked == ("bad",)
+
+
+async def test_what_became_of_it_is_one_sentence(fake: FakeGitHub, connect: Connect) -> None:
+    app = await connect(fake.app_settings())
+    fake.record_delivery("ok", 202)
+    for number in range(MOST + 7):
+        fake.record_delivery(f"g-{number}", 503)
+    done = await app.recover(days_ago(3))
+    assert (done.asked, done.left) == (MOST, 7)
+    assert done.said == "108 webhooks on record, 100 asked for again, 7 left for the next look"
+
+
+async def test_a_refusal_is_an_error_that_says_what_was_asked_for(fake: FakeGitHub, connect: Connect) -> None:
+    app = await connect(fake.app_settings())
+    fake.record_delivery("a", 503, at=days_ago(1))
+    fake.record_delivery("b", 503)
+    fake.redelivery_limit = 1
+    with pytest.raises(NotReady, match=r"1 asked for again, 1 left for the next look; broken off: .*403"):
+        await app.recover(days_ago(3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "minutes"),
+    [
+        ({}, None),
+        ({"hooks": ["acme/api/292430182"]}, 15),
+        ({"hooks": ["acme/api/292430182"], "webhook_secret": None}, None),
+        ({"hooks": ["acme/api/292430182"], "recover_every": 0}, None),
+        ({"recover_every": 3600}, 60),
+    ],
+)
+async def test_it_is_done_by_the_clock_where_webhooks_are_set_up(
+    fake: FakeGitHub, connect: Connect, settings: dict[str, Any], minutes: int | None
+) -> None:
+    github = await connect(fake.settings() | settings)
+    assert isinstance(github, Recovers)
+    assert github.recover_every == (None if minutes is None else timedelta(minutes=minutes))
 
 
 async def test_so_many_are_asked_for_and_the_rest_is_left_for_the_next_time(fake: FakeGitHub, connect: Connect) -> None:

@@ -31,7 +31,6 @@ from integrations.errors import AuthFailed, IntegrationError, NotReady, OutcomeU
 from integrations.pagerduty import PagerDuty
 from integrations.pagerduty.config import fingerprint
 from integrations.pagerduty.fake import FakePagerDuty
-from integrations.testing.contract import AdapterContract, Rig
 
 Connect = Callable[..., Awaitable[PagerDuty]]
 Bring = Callable[..., Awaitable[DeliveryResult]]
@@ -46,20 +45,6 @@ def failed(environment: str | None = "production", **more: Any) -> Event[Any]:
 
 def completed(environment: str | None = "production") -> Event[Any]:
     return catalog.event(MigrationCompleted(migration="add_email", environment=environment))
-
-
-class TestPagerDuty(AdapterContract):
-    adapter = PagerDuty
-    fake = FakePagerDuty
-    event = catalog.event(TaskFailed(task_id="task-42", error="2 of 310 tests failed"))
-
-    async def test_a_lost_answer_leaves_the_outcome_unknown(self, rig: Rig) -> None:
-        """The suite loses the answer of a second delivery of one event; here both are about the one alert of its
-        thread, so there is one effect where the suite expects two."""
-        await self._lose_the_answer(rig, committed=True)
-        assert len(rig.service.effects()) == 1
-        assert isinstance(rig.service, FakePagerDuty)
-        assert len(rig.service.alerts[0].log) == 2, "both were applied to the one alert"
 
 
 # -- opening and resolving --------------------------------------------------------------------------------------------
