@@ -16,6 +16,7 @@ from eventbus.pattern import matches_any
 from eventbus.topics.noise import DUE
 from integrations.base import Delivery, Integration, Notification, Subscribes, Target, What
 from integrations.errors import Rejected
+from integrations.redact import Redactor
 from registry.act import Act
 from registry.noise.group import Alert, digest_of, kept_names
 from registry.noise.mute import Mutes
@@ -43,6 +44,7 @@ class Account:
     resend   it does again what nobody can say was done
     breaker  when its service is left alone
     fault    why it is not ready; None when it is
+    redact   takes its secrets out of what is told
     """
 
     name: str
@@ -57,6 +59,10 @@ class Account:
     cap: int = 0
     breaker: Breaker = field(default_factory=Breaker)
     fault: str | None = "not started"
+    redact: Redactor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.redact = Redactor(self.config)
 
     def targets(self, routing: Routing) -> list[tuple[str, Target]]:
         """Its targets, each with the name of its group. None for an adapter that names its own and is not ready.
@@ -81,7 +87,14 @@ class Account:
     def act(self, what: What, delivery: Delivery, **origin: Any) -> Act:
         """One call in this account's manner. `origin`: event, route, attempt and dry_run, where it has them."""
         origin["dry_run"] = self.dry_run or origin.get("dry_run", False)
-        manner = {"breaker": self.breaker, "resend": self.resend, "paced": self.paced, "cap": self.cap, **origin}
+        manner = {
+            "breaker": self.breaker,
+            "resend": self.resend,
+            "paced": self.paced,
+            "redact": self.redact,
+            "cap": self.cap,
+            **origin,
+        }
         return Act(self.name, self.adapter, what, delivery, self.timeout, **manner)
 
 

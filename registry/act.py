@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from eventbus import Attempt, Event
 from eventbus.gate import Breaker, Cost
 from integrations.base import Artifact, Budget, Delivery, DeliveryResult, Integration, Notification, What
-from integrations.errors import NotReady
+from integrations.errors import IntegrationError, NotReady
+from integrations.redact import Redactor
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ class Act:
     resend: bool = False
     paced: bool = True
     cap: int = 0
+    redact: Redactor = field(default_factory=Redactor)
 
     @property
     def account(self) -> str:
@@ -110,9 +112,15 @@ class Act:
         return costs
 
 
-async def contained(call: Awaitable[T]) -> T:
-    """A call into an adapter. One that tries to end the program has a fault like any other; ours goes on."""
+async def contained(call: Awaitable[T], redact: Redactor) -> T:
+    """A call into an adapter. One that tries to end the program has a fault like any other; ours goes on. What its
+    errors say is put through `redact`."""
     try:
         return await call
     except SystemExit as error:
         raise RuntimeError(f"it tried to end the program with SystemExit({error.code!r})") from error
+    except Exception as error:
+        error.args = tuple(redact(one) if isinstance(one, str) else one for one in error.args)
+        if isinstance(error, IntegrationError):
+            error.detail = redact(error.detail)
+        raise

@@ -148,7 +148,7 @@ class Dispatcher:
     async def _found_or_made(self, act: Act, entry: Entry, asked: float) -> DeliveryResult:
         if entry.permission is Permission.UNKNOWN:
             if act.adapter.manifest.effects == "searchable" and isinstance(act.adapter, Reconciles):
-                found = await contained(self._look_up(act.adapter, act))
+                found = await contained(self._look_up(act.adapter, act), act.redact)
                 if found is not None:
                     return replace(found, outcome=Outcome.DUPLICATE, detail="found at the service")
             elif act.parks:
@@ -158,7 +158,8 @@ class Dispatcher:
             if not await self._ledger.is_ours(act.attempt):
                 raise NotReady("the delivery is no longer ours")
         with self._metrics.request(act.integration, act.method):
-            return await contained(act.call())
+            result = await contained(act.call(), act.redact)
+        return replace(result, detail=act.redact(result.detail))
 
     async def _look_up(self, adapter: Reconciles, act: Act) -> DeliveryResult | None:
         try:
@@ -192,7 +193,7 @@ class Dispatcher:
 
     async def _follow(self, act: Act, result: DeliveryResult) -> None:
         if isinstance(act.adapter, Follows):
-            for event, at in await contained(act.adapter.follow(act.what, act.delivery, result)):
+            for event, at in await contained(act.adapter.follow(act.what, act.delivery, result), act.redact):
                 await self._bus.publish(event, at=at)
 
     # -- threads: what was made earlier for the same thing -----------------------------------------------------------
@@ -247,7 +248,7 @@ class Dispatcher:
             log = log.bind(event_id=act.event.id, topic=act.event.topic)
         (log.warning if error else log.info)(_HEADLINES.get(outcome, "not delivered"), **facts)
         if act.event is not None:
-            requests: list[JsonValue] = [asdict(one) for one in heard]
+            requests: list[JsonValue] = [asdict(replace(one, answer=act.redact(one.answer))) for one in heard]
             line = {"method": act.method, "attempt": number, **facts, "requests": requests}
             await self._bus.trail.note(act.event.id, act.account, line, route=act.route)
 

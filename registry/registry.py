@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -144,7 +145,7 @@ class Registry:
         )
         try:
             async with asyncio.timeout(seconds):
-                await contained(account.adapter.initialize(context))
+                await contained(account.adapter.initialize(context), account.redact)
             account.fault = None
             for group, target in account.targets(self._routing):
                 check_topic(group)
@@ -168,12 +169,12 @@ class Registry:
         if not self._serve:
             return
         if isinstance(account.adapter, Listens) and account.adapter.listens:
-            listening = self._keep_listening(account.name, account.adapter)
+            listening = self._keep_listening(account, account.adapter)
             self._tasks.add(asyncio.create_task(listening, name=f"listen {account.name}"))
         for group, target in account.targets(self._routing):
             await self._subscribe_target(account, group, target)
 
-    async def _keep_listening(self, name: str, adapter: Listens) -> None:
+    async def _keep_listening(self, account: Account, adapter: Listens) -> None:
         """Connection after connection, for as long as we serve."""
 
         async def accept(reply: InboundReply) -> None:
@@ -184,11 +185,11 @@ class Registry:
         while True:
             began = asyncio.get_running_loop().time()
             try:
-                await contained(adapter.listen(accept))
+                await contained(adapter.listen(accept), account.redact)
                 lost = 0
             except Exception as error:  # noqa: BLE001  an adapter may raise anything; it must not stop the others
                 lost = 1 if asyncio.get_running_loop().time() - began > RETRY_SECONDS else lost + 1
-                _log.warning("not listening", integration=name, fault=describe(error))
+                _log.warning("not listening", integration=account.name, fault=describe(error))
                 await asyncio.sleep(RECONNECT.delay(lost).total_seconds())
 
     async def _subscribe_target(self, account: Account, group: str, target: Target) -> None:
@@ -210,7 +211,7 @@ class Registry:
     async def _close(self, account: Account) -> None:
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                await contained(account.adapter.close())
+                await contained(account.adapter.close(), account.redact)
         except Exception as error:  # noqa: BLE001  the same
             _log.warning("did not close cleanly", integration=account.name, fault=describe(error))
         context = getattr(account.adapter, "context", None)
@@ -296,7 +297,8 @@ class Registry:
             return Health("unhealthy", account.fault)
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                return await contained(account.adapter.health())
+                found = await contained(account.adapter.health(), account.redact)
+                return replace(found, detail=account.redact(found.detail))
         except TimeoutError:
             return Health("unhealthy", f"no answer within {HEALTH_SECONDS:g} s")
         except IntegrationError as error:

@@ -165,7 +165,10 @@ class Drill:
     async def _take_back(self) -> str:
         if not isinstance(self._account.adapter, Drills):
             return "it stays: nothing can be taken back here"
-        said = await contained(self._account.adapter.take_back(self._notification, self._delivery, self._sent.result()))
+        said = await contained(
+            self._account.adapter.take_back(self._notification, self._delivery, self._sent.result()),
+            self._account.redact,
+        )
         if not said:
             return "it stays: nothing can be taken back here"
         return f"{said}, and gone from the service" if await self._until(there=False) else said
@@ -177,7 +180,9 @@ class Drill:
             return False
         until = time.monotonic() + SEEN_SECONDS
         while True:
-            seen = await contained(adapter.seen(self._notification, self._delivery, self._sent.result()))
+            seen = await contained(
+                adapter.seen(self._notification, self._delivery, self._sent.result()), self._account.redact
+            )
             if seen is None or seen is there:
                 return seen is not None
             if time.monotonic() > until:

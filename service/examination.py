@@ -88,7 +88,7 @@ def _budget(budget: Budget) -> str:
 async def _service(account: Account) -> Finding:
     try:
         async with asyncio.timeout(HEALTH_SECONDS + 1):
-            health = await contained(account.adapter.health())
+            health = await contained(account.adapter.health(), account.redact)
     except Exception as error:  # noqa: BLE001  an adapter may raise anything
         health = Health("unhealthy", describe(error))
     said, fix = health.detail or health.state, "see the findings below, and the service's status page"
@@ -102,7 +102,7 @@ async def _closely(account: Account) -> list[Finding]:
         return []
     try:
         async with asyncio.timeout(EXAMINE_SECONDS):
-            return list(await contained(account.adapter.examine()))
+            return list(await contained(account.adapter.examine(), account.redact))
     except (IntegrationError, EventBusError, TimeoutError) as error:
         return [Finding("examination", "fail", describe(error), "ask again; eventbus doctor looks at Redis")]
     except Exception as error:  # noqa: BLE001  the same

@@ -46,7 +46,7 @@ async def _keep(bus: EventBus, account: Account) -> None:
             and isinstance(adapter, Recovers)
             and await is_our_turn(bus, name, adapter.recover_every)
         ):
-            back = THEN if await _recover(name, adapter, back) else back
+            back = THEN if await _recover(account, adapter, back) else back
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -62,11 +62,12 @@ async def is_our_turn(bus: EventBus, name: str, every: timedelta | None) -> bool
     return turn.kind == "go"
 
 
-async def _recover(name: str, adapter: Recovers, back: timedelta) -> bool:
+async def _recover(account: Account, adapter: Recovers, back: timedelta) -> bool:
     """Ask until nothing is left over. False when that could not be done."""
+    name = account.name
     while True:
         try:
-            done = await contained(adapter.recover(datetime.now(UTC) - back, patiently=True))
+            done = await contained(adapter.recover(datetime.now(UTC) - back, patiently=True), account.redact)
         except Exception as error:  # noqa: BLE001  an adapter may raise anything; it must not stop the others
             _log.warning("lost webhooks were not looked for", integration=name, fault=describe(error))
             return False

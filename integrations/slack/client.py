@@ -361,9 +361,17 @@ class Client:
         return httpx.URL(self._config.base_url).host
 
 
+class _Straight(AsyncWebClient):
+    """The SDK would follow a redirect, with what we say, to wherever an answer points."""
+
+    async def _request(self, *, http_verb: str, api_url: str, req_args: dict[str, Any]) -> dict[str, Any]:
+        straight = {**req_args, "allow_redirects": False}
+        return await super()._request(http_verb=http_verb, api_url=api_url, req_args=straight)
+
+
 def _web(token: SecretStr | None, base_url: str) -> AsyncWebClient:
     said = None if token is None else token.get_secret_value()
-    web = AsyncWebClient(token=said, base_url=base_url, timeout=CALL_SECONDS, retry_handlers=[], logger=quiet)
+    web = _Straight(token=said, base_url=base_url, timeout=CALL_SECONDS, retry_handlers=[], logger=quiet)
     web.proxy = None  # else the SDK takes one from the environment, which only the settings may read
     return web
 

@@ -55,7 +55,7 @@ class Webhooks:
         try:
             inbound = InboundRequest(_combined(request.headers), body, time.time())
             async with asyncio.timeout(account.timeout.total_seconds()):
-                reply = await contained(adapter.receive(inbound))
+                reply = await contained(adapter.receive(inbound), account.redact)
             async with asyncio.timeout(PUBLISH_SECONDS):
                 receipts = await self._publish(account.name, reply, len(body)) if reply.events else []
         except Refusal as error:

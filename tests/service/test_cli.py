@@ -407,6 +407,8 @@ def test_integrations_are_listed_configured_first(tmp_path: Path) -> None:
     assert states == [
         ("failures", "log", "on"),
         ("slack", "slack", "off"),
+        ("-", "alertmanager", "not configured"),
+        ("-", "email", "not configured"),
         ("-", "github", "not configured"),
         ("-", "pagerduty", "not configured"),
         ("-", "webhook", "not configured"),
