@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
-from acme_tickets import inbound, render
-from acme_tickets.client import Client, Made
-from acme_tickets.config import TicketsConfig
-from eventbus.catalog import explain
 from eventbus.event import Event
-from eventbus.topics import TaskFailed
 from integrations.base import (
     Artifact,
+    Budget,
     Context,
     Delivery,
     DeliveryResult,
@@ -23,8 +19,14 @@ from integrations.base import (
     Integration,
     Manifest,
     Notification,
+    Preview,
+    Scope,
+    What,
 )
-from integrations.errors import Rejected
+
+from acme_tickets import inbound, render
+from acme_tickets.client import Client
+from acme_tickets.config import TicketsConfig
 
 
 class AcmeTickets(Integration[TicketsConfig]):
@@ -40,6 +42,8 @@ class AcmeTickets(Integration[TicketsConfig]):
         artifacts={"ticket": render.Ticket},
         effects="keyed",
         limits="100 requests a minute; 200 characters a title",
+        budgets=(Budget("requests", 95, timedelta(minutes=1), burst=10),),  # below 100: calls bunch up on their way
+        scopes=(Scope("tickets:write", "opens tickets and comments on them"),),
     )
 
     async def initialize(self, context: Context[TicketsConfig]) -> None:
@@ -48,23 +52,22 @@ class AcmeTickets(Integration[TicketsConfig]):
 
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
         """Open a ticket for a failed task."""
-        if not isinstance(event.data, TaskFailed):
-            return DeliveryResult.skipped(f"no ticket is opened for {event.topic}")
-        return _delivered(await self._client.make(render.failed_task(event, self.config), delivery.key))
+        return await self._bring(event, delivery)
 
     async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
         """Comment on the ticket that the target names."""
-        return _delivered(await self._client.make(render.comment(notification), delivery.key))
+        return await self._bring(notification, delivery)
 
     async def create_artifact(self, artifact: Artifact, delivery: Delivery) -> DeliveryResult:
         """Open a ticket."""
-        if artifact.type != "ticket":
-            return await super().create_artifact(artifact, delivery)
-        try:
-            content = render.Ticket.model_validate(artifact.content)
-        except ValidationError as error:
-            raise Rejected(f"ticket: {explain(error)}") from None
-        return _delivered(await self._client.make(render.ticket(content, self.config.queue), delivery.key))
+        return await self._bring(artifact, delivery)
+
+    def preview(self, what: What, delivery: Delivery) -> Sequence[Preview]:
+        """The one request, as it would leave."""
+        request = render.request(what, self.config)
+        if request is None:
+            return ()
+        return (Preview(request.doing, f"POST {self.config.base_url}{request.path}", request.body.decode()),)
 
     async def receive(self, request: InboundRequest) -> InboundReply:
         """A webhook of theirs: a closed ticket becomes `ticket.closed`."""
@@ -74,9 +77,12 @@ class AcmeTickets(Integration[TicketsConfig]):
         """Ask who we are."""
         return await Health.of(self._who(), "the ticket system")
 
+    async def _bring(self, what: What, delivery: Delivery) -> DeliveryResult:
+        request = render.request(what, self.config)
+        if request is None:
+            return DeliveryResult.skipped("it asks nothing of the ticket system")
+        made = await self._client.make(request, delivery.key)
+        return DeliveryResult.delivered(made.id, url=made.url)
+
     async def _who(self) -> str:
         return f"signed in as {await self._client.whoami()}"
-
-
-def _delivered(made: Made) -> DeliveryResult:
-    return DeliveryResult.delivered(made.id, url=made.url)

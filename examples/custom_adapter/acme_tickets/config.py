@@ -1,12 +1,10 @@
-"""The settings of `acme_tickets`. Secrets are SecretStr: no repr, log line or error shows them."""
+"""Its settings. Secrets are SecretStr: no repr, log line or error shows them."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-
-Priority = Literal["low", "normal", "urgent"]
 
 
 class TicketsConfig(BaseModel):
@@ -19,7 +17,9 @@ class TicketsConfig(BaseModel):
     )
     token: SecretStr = Field(min_length=1, description="API token with the right to write tickets")
     queue: str = Field(min_length=1, description="The queue that new tickets go to")
-    priority: Priority = Field(default="normal", description="Of tickets for failed tasks: low, normal or urgent")
+    priority: Literal["low", "normal", "urgent"] = Field(
+        default="normal", description="Of tickets for failed tasks: low, normal or urgent"
+    )
     webhook_secret: SecretStr | None = Field(
         default=None,
         min_length=16,

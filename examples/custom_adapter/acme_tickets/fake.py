@@ -7,20 +7,22 @@ draft-ietf-httpapi-idempotency-key-header-07, "The Idempotency-Key HTTP Header F
 from __future__ import annotations
 
 import json
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from integrations.base import InboundRequest
+from integrations.signing import sign_plain
+from integrations.testing.fake import FakeService
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from integrations.base import InboundRequest
-from integrations.signing import sign_plain
-from integrations.testing.fake import FakeService
-
 TOKEN = "acme-token-of-the-stand-in"
 WEBHOOK_SECRET = SecretStr("acme-webhook-secret-of-the-stand-in")
+CALLS_A_MINUTE = 100
 
 
 class FakeTickets(FakeService):
@@ -32,6 +34,7 @@ class FakeTickets(FakeService):
         self.comments: list[tuple[str, str]] = []
         self._effects: list[str] = []
         self._seen: dict[str, tuple[bytes, dict[str, str]]] = {}
+        self._calls: deque[float] = deque()
 
     def routes(self) -> Sequence[BaseRoute]:
         return [
@@ -51,7 +54,7 @@ class FakeTickets(FakeService):
     def effects(self) -> list[str]:
         return list(self._effects)
 
-    def webhook(self, action: str, ticket: str, *, id: str = "wh-1") -> InboundRequest:  # noqa: A002  their word
+    def webhook(self, action: str, ticket: str, *, id: str = "wh-1") -> InboundRequest:
         """A signed webhook as the service sends it."""
         body = json.dumps({"id": id, "action": action, "ticket": ticket, "by": "ada"}).encode()
         return InboundRequest({"x-signature": sign_plain(body, WEBHOOK_SECRET)}, body, received_at=0)
@@ -84,9 +87,22 @@ class FakeTickets(FakeService):
     def _is_allowed(self, request: Request) -> bool:
         return not self.reject_credentials and request.headers.get("authorization") == f"Bearer {TOKEN}"
 
+    def _is_too_fast(self) -> bool:
+        """Acme Tickets API, "Limits": 100 requests in any minute."""
+        now = time.monotonic()
+        while self._calls and self._calls[0] <= now - 60:
+            self._calls.popleft()
+        if len(self._calls) >= CALLS_A_MINUTE:
+            return True
+        self._calls.append(now)
+        return False
+
     async def _once(self, request: Request, make: Any) -> Response:
         if not self._is_allowed(request):
             return _refused()
+        if self._is_too_fast():
+            # RFC 6585, section 4: 429 "MAY include a Retry-After header indicating how long to wait".
+            return JSONResponse({"error": "too many requests"}, 429, headers={"Retry-After": "60"})
         key, body = request.headers.get("idempotency-key"), await request.body()
         if key is None:
             # "Error Scenarios": "If the Idempotency-Key request header is missing [...] SHOULD reply with an HTTP 400".

@@ -5,13 +5,12 @@ Importing this module puts `ticket.closed` into the catalogue, so that publisher
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
-
 from eventbus.catalog import catalog
 from eventbus.payload import Payload
 from integrations.base import InboundReply, InboundRequest
 from integrations.errors import Malformed, Unauthorized
 from integrations.signing import verify_plain
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 
 class TicketClosed(Payload, topic="ticket.closed", key="ticket"):

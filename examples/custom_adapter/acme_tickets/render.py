@@ -1,20 +1,24 @@
 """Event, notification or artifact in, request out. Pure: the same input gives the same bytes on every attempt.
 
-That matters: a service that knows a repeat by its key refuses the key with another body.
+That matters: a service that knows a repeat by its key refuses the key with another body. The real call and the preview
+both take the request from here, so they can't differ.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from acme_tickets.config import Priority, TicketsConfig
+from eventbus.catalog import explain
 from eventbus.event import Event
 from eventbus.topics import TaskFailed
-from integrations.base import Notification
+from integrations.base import Artifact, Notification, What
 from integrations.errors import Rejected
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
+
+from acme_tickets.config import TicketsConfig
 
 MAX_TITLE = 200
 """Acme Tickets API, "Limits": a title has 200 characters at most."""
@@ -29,15 +33,27 @@ class Ticket(BaseModel):
 
     title: str = Field(min_length=1, max_length=MAX_TITLE, description="One line")
     text: str = Field(default="", description="What happened")
-    priority: Priority = Field(default="normal", description="low, normal or urgent")
+    priority: Literal["low", "normal", "urgent"] = Field(default="normal", description="low, normal or urgent")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A POST: where to, below `base_url`, and what."""
+    """A POST of JSON: what it does in words, where to below `base_url`, and the body as it leaves."""
 
+    doing: str
     path: str
-    body: dict[str, str]
+    body: bytes
+
+
+def request(what: What, config: TicketsConfig) -> Request | None:
+    """The request that brings it out; None where it asks nothing of us. Raises Rejected for what can never be sent."""
+    if isinstance(what, Notification):
+        return comment(what)
+    if isinstance(what, Artifact):
+        return ticket(_content(what), config.queue)
+    if isinstance(what.data, TaskFailed):
+        return failed_task(what, config)
+    return None
 
 
 def failed_task(event: Event[TaskFailed], config: TicketsConfig) -> Request:
@@ -51,15 +67,25 @@ def failed_task(event: Event[TaskFailed], config: TicketsConfig) -> Request:
 
 def ticket(content: Ticket, queue: str) -> Request:
     """The ticket for an artifact."""
-    return Request("/api/tickets", {"queue": queue, **content.model_dump()})
+    return Request("open a ticket", "/api/tickets", to_json({"queue": queue, **content.model_dump()}))
 
 
 def comment(notification: Notification) -> Request:
-    """The comment for a notification; its target names the ticket, such as T-7. Raises Rejected."""
-    if not _TICKET_ID.fullmatch(notification.target):
+    """The comment for a notification; its target names the ticket, such as T-7."""
+    number = notification.target
+    if not _TICKET_ID.fullmatch(number):
         raise Rejected("a notification's target is the number of a ticket, such as T-7")
     title = [notification.title] if notification.title else []
     facts = [f"{name}: {value}" for name, value in notification.fields.items()]
     url = [notification.url] if notification.url else []
     text = "\n".join([*title, notification.message, *facts, *url])
-    return Request(f"/api/tickets/{notification.target}/comments", {"text": text})
+    return Request(f"comment on {number}", f"/api/tickets/{number}/comments", to_json({"text": text}))
+
+
+def _content(artifact: Artifact) -> Ticket:
+    if artifact.type != "ticket":
+        raise Rejected(f"acme_tickets makes no artifact {artifact.type!r}; it makes: ticket")
+    try:
+        return Ticket.model_validate(artifact.content)
+    except ValidationError as error:
+        raise Rejected(f"ticket: {explain(error)}") from None

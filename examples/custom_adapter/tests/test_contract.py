@@ -6,24 +6,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from acme_tickets import AcmeTickets
-from acme_tickets.fake import FakeTickets
-from acme_tickets.inbound import TicketClosed
-
-from eventbus.catalog import catalog
-from eventbus.topics import TaskFailed
 from integrations.base import Artifact, Delivery, Notification, Outcome
 from integrations.errors import Malformed, Rejected, Unauthorized
 from integrations.testing.context import make_context
-from integrations.testing.contract import AdapterContract
 
-EVENT = catalog.event(TaskFailed(task_id="task-42", name="load test", error="p99 is 2.1 s", environment="staging"))
+from acme_tickets import AcmeTickets
+from acme_tickets.contract import EVENT, TestAcmeTickets
+from acme_tickets.fake import FakeTickets
+from acme_tickets.inbound import TicketClosed
 
-
-class TestAcmeTickets(AdapterContract):
-    adapter = AcmeTickets
-    fake = FakeTickets
-    event = EVENT
+__all__ = ["TestAcmeTickets"]
 
 
 @pytest.fixture
