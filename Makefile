@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(she
 	$(p) -c 'import sys, venv; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-keep install test check format bench faults mutants lock build clean
+.PHONY: help demo demo-keep install test check format generate bench faults mutants lock build clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -38,6 +38,9 @@ check: install  ## format, lint, types, import rules
 format: install  ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+generate: install  ## the schema, .env.example and tables, from the manifests
+	$(BIN)/python -m service.generate
 
 bench: install  ## measure speed beside a hand-written redis-py loop and other frameworks
 	$(BIN)/python -m benchmarks.run

@@ -474,6 +474,15 @@ class Drills(Protocol):
         ...
 
 
+@runtime_checkable
+class Registered(Protocol):
+    """An adapter whose service knows us as an app, which a manifest describes."""
+
+    def app_manifest(self, settings: Any, url: str, name: str) -> Mapping[str, JsonValue]:
+        """The app that these settings need, without `initialize`. `url`: of our webhook. Raises ValueError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class InboundRequest:
     """A webhook as it came: header names in lower case, the body's raw bytes, the time it arrived (Unix seconds)."""
@@ -554,6 +563,7 @@ __all__ = [
     "Reconciles",
     "Recovered",
     "Recovers",
+    "Registered",
     "Scope",
     "Severity",
     "Store",

@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import email.utils
 import re
+import ssl
 import time
 import zlib
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import cache
 from types import TracebackType
 from typing import Self
 from urllib.parse import unquote
@@ -86,6 +88,12 @@ class Answer:
         return None
 
 
+@cache
+def _trust() -> ssl.SSLContext:
+    """Whose certificates we believe. Made once: reading them takes tens of milliseconds."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class Http:
     """A client of one integration: pooled connections, closed with the integration."""
 
@@ -99,7 +107,7 @@ class Http:
         self._total = timeout.total_seconds()
         self._connect = connect.total_seconds()
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=_trust(),
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5,

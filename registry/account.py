@@ -155,12 +155,25 @@ def plan(
             made = render(event, decision, routing, account.adapter.manifest.artifacts)
         except RenderError as error:
             raise Rejected(str(error)) from error
+        what = _addressed(made.what, account, target)
+        if what is None:
+            continue
         key = delivery_key(name, target, event.id, decision.name)
         delivery = Delivery(key, target, number, thread=made.thread)
         origin = {"event": event, "route": decision.name, "attempt": attempt, "dry_run": route.dry_run}
-        act = account.act(made.what, delivery, **origin)
+        act = account.act(what, delivery, **origin)
         planned.append(_on_route(act, route, event, attempt, routing, now, mutes or Mutes()))
     return planned
+
+
+def _addressed(what: What, account: Account, target: str) -> What | None:
+    """What a route has made, for this target; None when it is for another one of the account's own, which gets the
+    event as well."""
+    if not isinstance(what, Notification) or not isinstance(account.adapter, Subscribes):
+        return what
+    if what.target in {"", target}:
+        return what.model_copy(update={"target": target})
+    return None if what.target in {one.name for one in account.adapter.targets()} else what
 
 
 def _on_route(

@@ -201,7 +201,7 @@ class Dispatcher:
     async def _with_earlier(self, act: Act) -> Act:
         if not act.delivery.thread:
             return act
-        row = await self._bus.table(act.integration).get(_thread_row(act))
+        row = await self._bus.table(act.integration).get(thread_row(act))
         if not isinstance(row, dict):
             return act
         reference, url, state = row.get("reference"), row.get("url"), row.get("state")
@@ -218,10 +218,10 @@ class Dispatcher:
             return
         table = self._bus.table(act.integration)
         if result.ends:
-            await table.delete(_thread_row(act))
+            await table.delete(thread_row(act))
         elif result.reference is not None or result.state:
             row: dict[str, JsonValue] = {"reference": result.reference, "url": result.url, "state": {**result.state}}
-            await table.put(_thread_row(act), row, lifetime=self._ledger.keep)
+            await table.put(thread_row(act), row, lifetime=self._ledger.keep)
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
@@ -293,5 +293,5 @@ def _repeated(row: dict[str, Any]) -> DeliveryResult:
     return DeliveryResult(Outcome.DUPLICATE, row.get("reference"), row.get("url"), row.get("detail", ""))
 
 
-def _thread_row(act: Act) -> str:
+def thread_row(act: Act) -> str:
     return f"thread:{act.delivery.target}:{act.delivery.thread}"

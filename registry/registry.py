@@ -18,6 +18,7 @@ import structlog
 
 from eventbus import Attempt, Event, EventBus, EventBusError, Options, Refused, TryLater, Unavailable
 from eventbus.backoff import RECONNECT
+from eventbus.ledger import State
 from eventbus.pattern import check_pattern, check_topic
 from eventbus.subscription import Handler
 from eventbus.topics.noise import NotificationDue
@@ -36,7 +37,7 @@ from integrations.errors import IntegrationError, NotReady, Rejected
 from integrations.http import Http
 from registry.account import Account, Held, Member, plan
 from registry.act import Act, contained
-from registry.dispatch import Dispatcher, _thread_row
+from registry.dispatch import Dispatcher, thread_row
 from registry.judgement import describe, for_the_bus
 from registry.metrics import Metrics
 from registry.noise.keeper import Keeper
@@ -245,17 +246,19 @@ class Registry:
     async def _do(self, planned: Act | Held | Member) -> None:
         if isinstance(planned, Member):
             await self._groups.gather(planned)
-        elif isinstance(planned, Act) or await self._ends(planned):
+        elif isinstance(planned, Act) or await self._goes_on(planned):
             await self._dispatcher.deliver(planned if isinstance(planned, Act) else planned.act)
         else:
             act, line = planned.act, {"outcome": "muted", "detail": planned.reason}
             await self._bus.trail.note(planned.event.id, act.account, line, route=act.route)
 
-    async def _ends(self, held: Held) -> bool:
-        """Whether it ends what was begun: that is told, whoever keeps quiet."""
+    async def _goes_on(self, held: Held) -> bool:
+        """Whether it may have left before, or ends what was begun: that is done, whoever keeps quiet."""
+        if await self._bus.ledger.state(held.act.delivery.key) in (State.INTENT, State.UNKNOWN):
+            return True  # a crash cut it off: what it made has to be known, or its end would not find it
         if not held.resolves or not held.act.delivery.thread:
             return False
-        return await self._bus.table(held.act.integration).get(_thread_row(held.act)) is not None
+        return await self._bus.table(held.act.integration).get(thread_row(held.act)) is not None
 
     async def send_notification(self, name: str, notification: Notification, key: str) -> DeliveryResult:
         """Tell people through an integration, once per key. Raises what `Dispatcher.once` raises."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 from pydantic_core import to_json
 
 from eventbus.catalog import explain
@@ -36,6 +36,7 @@ from integrations.base import (
 from integrations.errors import Misconfigured, NotReady, OutcomeUnknown, Rejected
 from integrations.http import HIDDEN
 from integrations.slack import blocks, doctor, render, vms
+from integrations.slack.app_manifest import manifest_for
 from integrations.slack.approvals import Approval, Approvals, Asked, Standing, due_event, ended_event, standing
 from integrations.slack.blocks import Message
 from integrations.slack.client import Client, hook_body
@@ -220,6 +221,10 @@ class Slack(Integration[SlackConfig]):
         if self.config.app_token is None:
             raise Misconfigured("Socket Mode needs app_token")
         await serve(await self._client.socket_address(), self._inbox, accept, self.context.log)
+
+    def app_manifest(self, settings: SlackConfig, url: str, name: str) -> Mapping[str, JsonValue]:
+        """The Slack app that these settings need."""
+        return manifest_for(settings, self.manifest.scopes, url, name=name)
 
     async def health(self) -> Health:
         """Ask auth.test. An incoming webhook can't be asked without posting, so it counts as healthy, and says so."""

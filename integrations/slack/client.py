@@ -53,6 +53,9 @@ _USER_ID = re.compile(r"[UW][A-Z0-9]+")
 _ID = re.compile(r"[CDG][A-Z0-9]+")
 """Of a channel, a direct message, a group."""
 
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,99}")
+"""Web API, "Evaluating responses": "a short machine-readable error code"."""
+
 GONE = frozenset({"cant_update_message", "edit_window_closed", "message_not_found"})
 GONE_ROOTS = frozenset({"cannot_reply_to_message", "message_not_found", "thread_not_found"})
 """An earlier message that can't be changed (chat.update, errors) or replied to (chat.postMessage, errors): a new one
@@ -399,8 +402,9 @@ def _refused(method: str, response: Any, doing: str) -> IntegrationError:
     status = response.status_code if isinstance(response, AsyncSlackResponse) else response.status
     data = response.data if isinstance(response, AsyncSlackResponse) else None
     data = data if isinstance(data, dict) else {}
-    answer = Answer(status, response.headers, str(data.get("error", "")).encode())
-    code = answer.excerpt()
+    said = str(data.get("error", ""))
+    code = said if _CODE.fullmatch(said) else ""  # anything else is not Slack's, and may repeat what it was sent
+    answer = Answer(status, response.headers, code.encode())
     detail = f"{doing}: Slack said {code or status}{_details(data)}{_remedy(code)}"
     wait = answer.retry_after()
     if status == 429 or code in _RATE:

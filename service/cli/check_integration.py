@@ -11,10 +11,9 @@ from typing import TypeVar
 import click
 import yaml
 
-from integrations.base import Finding, Preview, Recovered, Recovers
-from integrations.slack import Slack, SlackConfig
-from integrations.slack.app_manifest import manifest_for
+from integrations.base import Finding, Preview, Recovered, Recovers, Registered
 from registry.account import Account
+from registry.discovery import discover
 from registry.settings import Settings
 from service.cli import output
 from service.cli.repair import confirm
@@ -179,11 +178,13 @@ def app_manifest(name: str, webhook: str, app_name: str, as_json: bool, path: Pa
     For Slack: paste it at api.slack.com/apps > Create New App > From a manifest. It has the commands, scopes and
     addresses of the settings, and no secret.
     """
-    config = _settings_of(name, path, url).integrations[name].config
-    if not isinstance(config, SlackConfig):
+    section = _settings_of(name, path, url).integrations[name]
+    entry = discover().adapters[section.adapter]
+    adapter: object = entry.integration() if entry.integration is not None else None
+    if not isinstance(adapter, Registered):
         fail(f"{name} needs no app manifest; of ours, slack does", USAGE)
     try:
-        made = manifest_for(config, Slack.manifest.scopes, webhook, name=app_name)
+        made = adapter.app_manifest(section.config, webhook, app_name)
     except ValueError as error:
         fail(str(error).replace("url:", "--webhook:").replace("name:", "--app-name:"), USAGE)
     if as_json:

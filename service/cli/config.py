@@ -1,4 +1,4 @@
-"""`eventbus config check`: is a settings file right?"""
+"""`eventbus config check | schema`: is a settings file right, and what may stand in one?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from registry.discovery import discover
 from registry.settings import ConfigError, route_findings
 from service.cli import output
 from service.cli.shell import USAGE, fail, json_option
+from service.schema import config_schema
 from service.wiring import read_settings
 
 
@@ -45,3 +46,13 @@ def check(file: Path, as_json: bool) -> None:
             f"{click.style('warning:', fg='yellow')} {'.'.join(map(str, warning.path))}: {warning.message}", err=True
         )
     click.echo(f"{file} is right: bus {settings.events.safe_url}; on: {', '.join(on)}; off: {', '.join(off) or 'none'}")
+
+
+@config.command(epilog="\b\nExample:\n  eventbus config schema > eventbus.schema.json")
+def schema() -> None:
+    """Print the JSON schema of a settings file, for editors: with every adapter that is installed.
+
+    An editor with YAML support uses it where a file begins with: # yaml-language-server: $schema=eventbus.schema.json
+    """
+    adapters = discover().adapters.values()
+    output.as_json(config_schema(adapter.integration.manifest for adapter in adapters if adapter.integration))

@@ -1,25 +1,39 @@
-"""`eventbus integrations list | health | send`: what is installed, how it is, and a message by hand."""
+"""`eventbus integrations list | show | health | send`: what is installed, what it says of itself, how it is, and a
+message by hand. Making a new one is `service.cli.scaffold`, trying it `service.cli.stand_in`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from eventbus.event import new_id
-from integrations.base import Health, Notification, Severity
+from integrations.base import Health, Integration, Notification, Severity
 from registry.discovery import Adapter, discover
+from registry.faults import did_you_mean
 from registry.settings import Settings
-from service.cli import output
-from service.cli.shell import FAILED, fail, json_option, load_settings, run, settings_options
+from service import manifests
+from service.cli import check_integration, output
+from service.cli.scaffold import new
+from service.cli.shell import FAILED, NOTHING, fail, json_option, load_settings, run, settings_options
+from service.cli.stand_in import stand_in
 from service.wiring import open_runtime
+
+LABEL = 14
+"""Columns of the labels that `show` prints."""
 
 
 @click.group()
 def integrations() -> None:
-    """What is connected. List it, ask how it is, send a message by hand."""
+    """What is connected. List it, ask how it is, send a message by hand, make one of your own."""
+
+
+integrations.add_command(new)
+integrations.add_command(stand_in)
+for command in check_integration.COMMANDS:
+    integrations.add_command(command)
 
 
 @integrations.command("list", epilog="\b\nExample:\n  eventbus integrations list --config config/production.yaml")
@@ -63,6 +77,58 @@ def _facts(entry: Adapter | None) -> dict[str, str]:
         "takes": " ".join(manifest.handles) if manifest and manifest.handles else "-",
         "makes": " ".join([*manifest.notifications, *manifest.artifacts]) if manifest else "-",
     }
+
+
+@integrations.command(
+    epilog="\b\nExamples:\n  eventbus integrations show slack\n  eventbus integrations show pagerduty --json"
+)
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """What the adapter NAME says of itself: topics, settings, artifacts, effects, limits and rights."""
+    found = discover().adapters
+    entry = found.get(name)
+    if entry is None:
+        fail(f"no adapter {name!r} is installed{did_you_mean(name, found)}; known: {', '.join(sorted(found))}", NOTHING)
+    if entry.integration is None:
+        fail(f"the adapter {entry} can't be used: {entry.reason}", FAILED)
+    facts = {"from": f"{entry.distribution} {entry.version}", **manifests.facts(entry.integration)}
+    if as_json:
+        output.as_json(facts)
+        return
+    for label, said in _said(entry.integration, facts):
+        click.echo(output.printable(f"{label.ljust(LABEL)}{said}"))
+    _fields("settings", facts["settings"])
+    for kind, fields in facts["artifacts"].items():
+        _fields(f"artifact {kind}", fields)
+
+
+def _said(integration: type[Integration[Any]], facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What there is to say, a line each: label and text."""
+    manifest = integration.manifest
+    yield manifest.name, f"{manifest.title}, {facts['from']}"
+    lines = {
+        "takes": [" ".join(manifest.handles)],
+        "publishes": [" ".join(manifest.emits)],
+        "webhooks at": [facts["webhooks"]],
+        "notifies by": [" ".join(manifest.notifications)],
+        "effects": [f"{manifest.effects}: {manifests.EFFECTS[manifest.effects]}"],
+        "limits": [manifest.limits],
+        "budget": map(manifests.budget_text, manifest.budgets),
+        "right": map(manifests.scope_text, manifest.scopes),
+    }
+    for label, texts in lines.items():
+        yield from ((label, text) for text in texts if text)
+
+
+def _fields(title: str, fields: Sequence[Mapping[str, Any]]) -> None:
+    click.echo(f"\n{title}")
+    rows = [[f["name"], f["type"], f["default"] or "required", _meaning(f)] for f in fields]
+    output.table(["key", "type", "default", "meaning"], rows or [["-", "-", "-", "whatever it is given"]])
+
+
+def _meaning(field: Mapping[str, Any]) -> str:
+    return f"{field['meaning']} (secret)" if field["secret"] else field["meaning"]
 
 
 @integrations.command(epilog="\b\nExample:\n  eventbus integrations health --config config/production.yaml")

@@ -60,8 +60,9 @@ def test_the_wheel_holds_four_packages_and_nothing_else(wheel: Path) -> None:
 
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"eventbus", "integrations", "registry", "service"}
-    assert {name for name in names if name.endswith("py.typed")} == {f"{top}/py.typed" for top in tops}
+    assert {f"{top}/py.typed" for top in tops} <= set(names)
     assert "eventbus/redis/lua/take.lua" in names
+    assert "service/custom_adapter/acme_tickets/adapter.py" in names, "what a new adapter is made of"
 
 
 def test_a_ten_line_script_on_memory_works(installed: Path, tmp_path: Path) -> None:
@@ -71,6 +72,15 @@ def test_a_ten_line_script_on_memory_works(installed: Path, tmp_path: Path) -> N
     )
 
     assert done.stdout == "my-vm\n", done.stderr
+
+
+def test_a_new_adapter_is_made_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    """The example that it is made of is inside."""
+    command: list[str | Path] = [installed / "eventbus", "integrations", "new", "desk", "--package"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "desk/desk/adapter.py").is_file()
 
 
 def test_the_command_line_explains_itself(installed: Path, tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ def test_all_faults_are_reported_at_once_by_line(loaded: Load) -> None:
     assert found == [
         (
             "eventbus.yaml:1: event: unknown key, did you mean events?; "
-            "known here: events, gateway, integrations, log, retention, routes, runbooks, schedules, "
+            "known here: events, gateway, inhibitions, integrations, log, retention, routes, runbooks, schedules, "
             "time_intervals, worker"
         ),
         "eventbus.yaml:3: worker.concurrency: should be a valid integer, unable to parse string as an integer",

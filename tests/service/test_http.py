@@ -217,3 +217,9 @@ async def test_connections_are_bounded_and_the_ones_above_are_told(app: App, mon
         for _, writer in idle:
             writer.close()
             await writer.wait_closed()
+
+
+def test_no_answer_waits_for_the_acknowledgement_of_the_one_before() -> None:
+    """asyncio switches Nagle's algorithm off for sockets whose protocol is named (base_events, _set_nodelay)."""
+    with service.http._bound("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -297,6 +297,20 @@ async def test_without_a_group_a_silence_holds_at_once_and_an_end_is_told_all_th
     assert slack.effects() == FIRE_AND_RESOLVE
 
 
+async def test_an_end_is_told_though_its_fire_was_cut_off_and_then_silenced(slack: FakeSlack) -> None:
+    url, rules, held = new_address(), routing({"plain": PLAIN}), slack.hold()
+    async with opened(url) as bus:
+        async with worker(url, slack, rules):
+            await bus.publish(failed())
+            await held.committed.wait()
+        held.released.set()
+        await NoiseStore(bus, rules).put(silence())
+        async with worker(url, slack, rules):
+            await bus.publish(completed())
+            await until(lambda: "fixed" in shown(slack.messages[0]), "the end is told")
+    assert slack.effects() == FIRE_AND_RESOLVE
+
+
 # -- deliveries that fail ---------------------------------------------------------------------------------------------
 
 
