@@ -31,6 +31,8 @@ PULLS = 40
 WORKERS = 2
 LEASE_SECONDS = 1.0
 PATIENCE_SECONDS = 240.0
+SOON = {"paced": False, "breaker_seconds": 0.5}
+"""A busy machine misses the short time-out of a call, and a breaker that opens would leave the service alone."""
 
 
 @dataclass
@@ -52,11 +54,11 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         settings = {
             "events": {"url": address},
             "integrations": {
-                # As fast as the workers can, so limits are not the subject. A task's events change one comment at
-                # GitHub; in Slack each leaves a message.
-                "slack": {**slack.settings(), "thread_mode": "new", "paced": False},
-                "github": {**github.settings(), "paced": False},
-                "webhook": receiver.settings(),
+                # As fast as the workers can: limits are not the subject. A task's events change one comment at GitHub;
+                # in Slack each leaves a message.
+                "slack": {**slack.settings(), "thread_mode": "new", **SOON},
+                "github": {**github.settings(), **SOON},
+                "webhook": {**receiver.settings(), **SOON},
                 "log": {},
             },
             # Kills come from outside here, so no event is to be blamed for them however often it is in hand.

@@ -205,6 +205,7 @@ MUTANTS = (
         "registry/dispatch.py",
         "if entry.permission is Permission.UNKNOWN:\n            if act.adapter.manifest.effects ==",
         "if entry.permission is Permission.BUSY:\n            if act.adapter.manifest.effects ==",
+        test("registry/test_dispatch.py::test_an_effect_whose_answer_was_lost_is_found_and_not_made_again"),
     ),
 )
 
