@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from eventbus.audit import Gap, gaps, passed
 from eventbus.redis.history import History
@@ -18,12 +19,11 @@ class Auditor:
         self.witness = witness
         self._history = history
         self._back: dict[int, Gap] = {}  # every time that Redis went back, by the last number before
-        self._accepted = 0  # up to here a loss was taken note of
 
     async def look(self, groups: Sequence[str], *, closes: bool = False) -> list[Gap]:
         """What does not add up. `closes`: groups that are past what was deleted are looked at without leniency then."""
         marks = [*self.witness.marks]
-        seen = [one for one in (*marks, self.witness.newest) if one.sequence > self._accepted]
+        seen = [one for one in (*marks, self.witness.newest) if one.sequence]
         books = await self._history.books(groups)
         found = gaps(books, seen=max((one.sequence for one in seen), default=0))
         if closes:
@@ -32,8 +32,9 @@ class Auditor:
         for one in seen:
             if one.sequence <= books.sequence:
                 found += await self._replaced(one)
-        for _ in marks:
-            self.witness.marks.popleft()
+        for one in marks:
+            with suppress(ValueError):
+                self.witness.marks.remove(one)
         found += [_gap(first, last) for first, last in self.witness.rolled_back]
         return self._once(found)
 
@@ -41,7 +42,7 @@ class Auditor:
         """Each roll-back as it was found first: the log passes it, and others see more or less of it."""
         others = [gap for gap in found if gap.kind != "rolled back"]
         for gap in found:
-            if gap.kind == "rolled back" and gap.last > self._accepted:
+            if gap.kind == "rolled back":
                 self._back.setdefault(gap.last, gap)
         while len(self._back) > MOST:
             del self._back[next(iter(self._back))]
@@ -50,8 +51,8 @@ class Auditor:
     def accept(self, gap: Gap) -> None:
         """Don't tell of this loss again."""
         if gap.kind == "rolled back":
-            self._accepted = max(self._accepted, gap.last)
-            self._back = {last: known for last, known in self._back.items() if last > self._accepted}
+            self.witness.forget(gap.last)
+            self._back = {last: known for last, known in self._back.items() if last > gap.last}
 
     async def _replaced(self, seen: Seen) -> list[Gap]:
         """What was stored after it has a lower number: Redis went back, and numbers were given out again."""

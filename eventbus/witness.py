@@ -48,6 +48,13 @@ class Witness:
                 self.alarm.set()
             self.newest = Seen(sequence, entry_id)
 
+    def forget(self, last: int) -> None:
+        """A loss of numbers up to this one was taken note of: what was seen of them says nothing any more."""
+        if self.newest.sequence <= last:
+            self.newest = Seen()
+        self.marks = deque((one for one in self.marks if one.sequence > last), maxlen=MOST)
+        self.rolled_back = deque((one for one in self.rolled_back if one[1] > last), maxlen=MOST)
+
     def mark(self) -> None:
         """The line to Redis broke: remember what was newest, whatever comes later."""
         self.marks.append(self.newest)

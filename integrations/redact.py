@@ -6,6 +6,7 @@ its error. This is the net below: the dispatcher puts every text through it that
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ class Redactor:
     def __init__(self, settings: BaseModel | None = None) -> None:
         found = {secret for secret in secrets_in(settings) if len(secret) >= SHORTEST}
         found |= {quote(secret, safe="") for secret in found}
+        found |= {json.dumps(secret, ensure_ascii=plain)[1:-1] for secret in found for plain in (True, False)}
         self._secrets = sorted(found, key=len, reverse=True)  # one may be the beginning of another
 
     def __repr__(self) -> str:

@@ -132,11 +132,11 @@ def plan(
     routing: Routing,
     now: datetime,
     mutes: Mutes | None = None,
-) -> list[Act | Held | Member]:
+) -> list[Act | Held | Member | Rejected]:
     """What an event asks of a target of an account: by the routes to it, else by the adapter itself. Pure.
 
-    `mutes`: what is kept quiet now; groups ask for that when they are told of. Raises Rejected when a route makes
-    something of the event that its integration can't take.
+    `mutes`: what is kept quiet now; groups ask for that when they are told of. A Rejected stands for a route that makes
+    something of the event that its integration can't take; the other routes go on.
     """
     name, number = account.name, attempt.number
     if asks_nothing(event):
@@ -146,15 +146,18 @@ def plan(
             return []
         delivery = Delivery(delivery_key(name, target, event.id), target, number, thread=event.key or "")
         return [account.act(event, delivery, event=event, attempt=attempt)]
-    planned: list[Act | Held | Member] = []
+    planned: list[Act | Held | Member | Rejected] = []
     for decision in decide(event, routing, now):
         route = decision.route
         if route.to != name or not (decision.taken or (decision.is_mute and route.group)):
             continue
+        if route.group and str(getattr(event.data, "event_topic", "")).startswith(f"{DUE}."):
+            continue  # a group that tells of its own failures would never end
         try:
             made = render(event, decision, routing, account.adapter.manifest.artifacts)
         except RenderError as error:
-            raise Rejected(str(error)) from error
+            planned.append(Rejected(str(error)))
+            continue
         what = _addressed(made.what, account, target)
         if what is None:
             continue

@@ -123,4 +123,6 @@ async def contained(call: Awaitable[T], redact: Redactor) -> T:
         error.args = tuple(redact(one) if isinstance(one, str) else one for one in error.args)
         if isinstance(error, IntegrationError):
             error.detail = redact(error.detail)
+        elif (said := redact(str(error))) != str(error):
+            raise RuntimeError(f"{type(error).__name__}: {said}") from None
         raise

@@ -229,12 +229,12 @@ class Registry:
             return
         with _judged():
             mutes = await self._noise.mutes() if self._routing.routes else None
-        try:
-            planned = plan(account, target, event, attempt, self._routing, datetime.now(UTC), mutes)
-        except Rejected as error:
-            raise Refused(error.detail) from error
+        planned = plan(account, target, event, attempt, self._routing, datetime.now(UTC), mutes)
         failed: list[TryLater | Refused] = []
         for one in planned:
+            if isinstance(one, Rejected):
+                failed.append(Refused(one.detail))
+                continue
             try:
                 with _judged():
                     await self._do(one)

@@ -101,7 +101,7 @@ class Drill:
                 except Exception as error:  # noqa: BLE001  an adapter may raise anything
                     said, is_done = describe(error), False
                 yield Step(name, is_done, said, round((time.perf_counter() - began) * 1000, 1))
-                if not is_done and name != "seen":  # what is there, or may be, is taken back
+                if not is_done and name not in ("noted", "seen"):  # what is there, or may be, is taken back
                     return
 
     # -- on the bus --------------------------------------------------------------------------------------------------

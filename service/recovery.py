@@ -46,7 +46,7 @@ async def _keep(bus: EventBus, account: Account) -> None:
             and isinstance(adapter, Recovers)
             and await is_our_turn(bus, name, adapter.recover_every)
         ):
-            back = THEN if await _recover(account, adapter, back) else back
+            back = THEN if await _recover(account, adapter, back) else AT_FIRST
         await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Validation
 from structlog.typing import FilteringBoundLogger
 
 from eventbus.catalog import catalog
+from eventbus.codec import encode
 from eventbus.errors import InvalidEvent
 from eventbus.event import Event
 from eventbus.topics.alertmanager import AlertFiring, AlertResolved
@@ -98,6 +99,7 @@ class Inbox:
         # By name: what occurs twice in a message is one event. What has another status is none.
         alerts = {alert.name: alert for alert in message.alerts if alert.status in (FIRING, RESOLVED)}
         events = await asyncio.gather(*(self._event(alert, source[:200]) for alert in alerts.values()))
+        events = [one for one in events if self._fits(one)]
         said = json.dumps({"ok": True, "events": len(events)}).encode()
         return InboundReply(tuple(events), headers=_JSON, body=said, remember=REMEMBER)
 
@@ -125,6 +127,15 @@ class Inbox:
             )
         except InvalidEvent as error:
             raise Malformed("not a message of Alertmanager's", reason=str(error)) from None
+
+    def _fits(self, event: Event[Any]) -> bool:
+        """Whether the bus takes it: one that is too large must not take those beside it along."""
+        try:
+            encode(event)
+        except InvalidEvent as error:
+            self._log.warning("an alert is left out", fingerprint=event.subject, fault=str(error))
+            return False
+        return True
 
     async def _first_said(self, alert: _Alert) -> dict[str, Any]:
         """What the first message about this said, where two may differ: the same event must say the same."""

@@ -23,6 +23,7 @@ MAX_ALERTS = 1_000
 MAX_BYTES = 1024 * 1024
 """Of all alerts of a group; beyond either bound alerts are counted, not kept: a group is written anew with each."""
 MAX_NAMES = 8 * 1024
+MAX_PARKED = 100
 MAX_SEEN = 1_000
 """Threads whose last event is remembered after they are forgotten, so that a late repeat of it says nothing new."""
 
@@ -120,7 +121,7 @@ class Group(_State):
     open: frozenset[str] = frozenset()
     beyond: int = 0
     pending: Pending | None = None
-    parked: Pending | None = None
+    parked: tuple[Pending, ...] = ()
     seen: dict[str, int] = Field(default_factory=dict)
 
     def but(self, **changes: object) -> Self:
@@ -158,6 +159,8 @@ def gather(group: Group, thread: str, alert: Alert, rules: Grouping, born: str) 
     alert = alert.model_copy(update={"size": len(alert.model_dump_json())})
     if before is None and not _has_room(group, alert):
         return group.but(beyond=group.beyond + 1)
+    if before is not None and sum(one.size for one in group.alerts.values()) - before.size + alert.size > MAX_BYTES:
+        alert = alert.model_copy(update={"what": before.what, "names": before.names, "size": before.size})
     since = before.since if before and before.status != "resolved" else alert.at
     return group.but(alerts={**group.alerts, thread: alert.model_copy(update={"since": since})})
 
@@ -281,15 +284,14 @@ def confirmed(group: Group, event_id: str) -> Group:
     """The group once the message of this time, pending or parked, was sent."""
     if group.pending is not None and group.pending.event_id == event_id:
         return sent(group)
-    if group.parked is not None and group.parked.event_id == event_id:
-        return group.but(parked=None)
-    return group
+    kept = tuple(one for one in group.parked if one.event_id != event_id)
+    return group if kept == group.parked else group.but(parked=kept)
 
 
 def doubted(group: Group) -> Group:
     """The group when nobody can say whether its pending message was sent: it counts as told, so that it is not told
     twice, and is kept for the person who finds out."""
-    return sent(group).but(parked=group.pending)
+    return sent(group).but(parked=(*group.parked, *filter(None, [group.pending]))[-MAX_PARKED:])
 
 
 def _forget(group: Group, threads: Collection[str]) -> Group:

@@ -137,7 +137,7 @@ class Keeper:
             return
         if group.born is not None:
             await self._schedule(account.name, target, due.group, group)
-        for message in (group.pending, group.parked):
+        for message in (group.pending, *group.parked):
             if message is not None and message.event_id == event.id:
                 await self._send(account, event, attempt, route, message)
 
@@ -276,4 +276,6 @@ def _dumped(group: Group) -> JsonValue:
 
 
 def _lifetime(group: Group) -> timedelta:
-    return MEMORY if group.born is None and group.parked is None else ALIVE
+    if group.born is None:
+        return ALIVE if group.parked else MEMORY
+    return ALIVE + max(timedelta(), timedelta(seconds=group.due - datetime.now(UTC).timestamp()))

@@ -29,7 +29,7 @@ from service.gateway.problems import Problem, invalid, problem_of
 from service.wiring import Runtime
 
 MAX_BATCH = 500
-RESERVED = ("github.>", "slack.>", "delivery.>", "integration.>")
+RESERVED = ("github.>", "slack.>", "pagerduty.>", "alertmanager.>", "notification.>", "delivery.>", "integration.>")
 """Topics that only a verified webhook or the bus itself may publish: a key must not be able to forge them."""
 
 BATCH_TYPE = "application/cloudevents-batch+json"

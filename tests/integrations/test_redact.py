@@ -16,6 +16,7 @@ class Settings(BaseModel):
     user: str = "somebody"
     token: SecretStr = SecretStr("token-of-six")
     longer: SecretStr = SecretStr("token-of-six-and-more/ with=signs")
+    quoted: SecretStr = SecretStr('a"quoted" one')
     pin: SecretStr = SecretStr("12")
     endpoints: dict[str, Endpoint] = {"a": Endpoint(secret=SecretStr("deep-secret"))}
 
@@ -26,6 +27,10 @@ class Settings(BaseModel):
         ("Authorization: Bearer token-of-six", f"Authorization: Bearer {INSTEAD}"),
         ("token-of-six-and-more/ with=signs", INSTEAD),
         ("?key=token-of-six-and-more%2F%20with%3Dsigns&x", f"?key={INSTEAD}&x"),
+        (
+            r'{"t": "token-of-six-and-more/ with=signs", "q": "a\"quoted\" one"}',
+            f'{{"t": "{INSTEAD}", "q": "{INSTEAD}"}}',
+        ),
         ("deep-secret and token-of-six, deep-secret", f"{INSTEAD} and {INSTEAD}, {INSTEAD}"),
         ("somebody said 12 words", "somebody said 12 words"),
         ("", ""),

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from eventbus import Attempt, Event, EventBus, catalog
-from eventbus.topics import GitHubWebhook, NotificationDue, TaskFailed
+from eventbus.topics import DeliveryDeadLettered, GitHubWebhook, NotificationDue, TaskFailed
 from integrations.base import (
     Artifact,
     Delivery,
@@ -151,8 +151,24 @@ def test_a_dry_route_stays_dry_and_a_dry_account_makes_all_dry() -> None:
 
 def test_half_an_artifact_is_refused() -> None:
     ticket = {"topics": ["task.*"], "artifact": "ticket", "content": {"title": "x", "priority": "{{ data.error }}"}}
-    with pytest.raises(Rejected, match=r"route files: content\.priority"):
-        planned(routing(files=ticket))
+    account = Account("desk", Desk(), Nothing())
+    refused, act = plan(account, "default", FAILED, TAKEN, routing(files=ticket, says=SAYS), NOON)
+    assert isinstance(refused, Rejected)
+    assert "route files: content.priority" in refused.detail
+    assert isinstance(act, Act), "and the other routes go on"
+    assert act.route == "says"
+
+
+def test_a_group_does_not_gather_what_it_fails_to_tell() -> None:
+    """Else a route that tells of dead letters to a service that refuses makes dead letters for ever."""
+    letter = DeliveryDeadLettered.example()
+    assert letter is not None
+    example = letter.model_dump(mode="json")
+    route = {"topics": ["delivery.dead_lettered"], "text": "{{ data.error }}", "group": {"by": []}}
+    for topic, gathered in (("vm.created", 1), ("notification.due.desk", 0)):
+        event = catalog.event("delivery.dead_lettered", {**example, "event_topic": topic})
+        account = Account("desk", Desk(), Nothing())
+        assert len(plan(account, "default", event, TAKEN, routing(alarm=route), NOON)) == gathered
 
 
 @pytest.mark.parametrize(("ours", "acts"), [(True, 0), (False, 1)])

@@ -127,3 +127,15 @@ async def test_what_never_was_in_doubt_is_not_resolved(stage: Stage) -> None:
     for named in (letter.id, "post/1-1", "nonsense", "other/1-1"):
         assert await stage.doubts.resolve(named, event_id, "resend", "ada") is None
     assert [one.id async for one in stage.bus.dead.find()] == [letter.id]
+
+
+async def test_nobody_is_told_that_a_doubt_ended_whose_route_has_another_name_now(stage: Stage) -> None:
+    """Its row is not found; redriven as done it would be done again."""
+    stage.post.lost = 2
+    event_id = await stage.publish("task.started", task_id="1", name="nightly")
+    ((doubt,), _) = await stage.doubts.newest(9)
+    renamed = Doubts(stage.bus, {"c": ROUTING.routes["a"]})
+    assert await renamed.resolve(doubt.id, event_id, "done", "ada") is None
+    assert await stage.doubts.newest(9) == ([doubt], 1), "the letter stays"
+    await stage.bus.run_until_idle()
+    assert len(stage.post.sent) == 2

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from eventbus import Unavailable
 from integrations.errors import Rejected
 from integrations.github.fake import FakeGitHub
 from integrations.pagerduty.fake import FakePagerDuty
@@ -158,3 +159,17 @@ async def test_what_would_be_sent_is_shown_before_and_what_can_not_be_sent_is_re
         with pytest.raises(Rejected, match="names no issue or pull request"):
             Drill(runtime, account, "").preview()
         assert github.requests == []
+
+
+async def test_what_was_triggered_is_resolved_though_the_ledger_could_not_be_asked(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(key: str) -> None:
+        raise Unavailable("Redis is away for a moment")
+
+    async with FakePagerDuty() as pagerduty, opened("pagerduty", pagerduty.settings()) as runtime:
+        monkeypatch.setattr(runtime.bus.ledger, "state", away)
+        steps = await walked(runtime, "pagerduty")
+        assert failed(steps) == ["noted"]
+        (alert,) = pagerduty.alerts
+        assert [event["event_action"] for event in alert.log] == ["trigger", "resolve"], "the page is closed"

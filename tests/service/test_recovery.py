@@ -143,3 +143,18 @@ async def test_a_thousand_dropped_hooks_are_recovered_each_event_exactly_once() 
         await bus.subscribe("github.>", lambda event: seen.append(event.data.delivery), group="witness")
         await bus.run_until_idle(timeout=timedelta(minutes=5))
     assert sorted(seen) == sorted(f"guid-{number}" for number in range(1000))
+
+
+async def test_after_a_failure_it_looks_far_back_again(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it failed: credentials that expired over a long weekend lose nothing."""
+    monkeypatch.setattr("service.recovery.LOOK_SECONDS", 0.005)
+    adapter = Forgetful(lost=9)
+    adapter.recover_every = timedelta(milliseconds=20)
+    adapter.says_what_is_left = False
+    async with keeping(bus, adapter):
+        await wait_until(lambda: len(adapter.asked) >= 2, "looks that succeed")
+        before = len(adapter.asked)
+        adapter.failures = before + 1
+        await wait_until(lambda: len(adapter.asked) >= before + 3, "one that fails, and the next")
+    far = [round(back / timedelta(days=1)) for back in adapter.asked]
+    assert far[before + 1] == 30 or far[before + 2] == 30

@@ -59,6 +59,12 @@ async def test_every_alert_of_a_message_is_an_event_of_its_own(sender: FakeAlert
     assert events[1].data.ends_at == events[1].time == datetime(2026, 1, 12, 10, 42, 0, 500_000, tzinfo=UTC)
 
 
+async def test_an_alert_that_is_too_large_for_the_bus_takes_no_other_along(sender: FakeAlertmanager) -> None:
+    huge = sender.alert(labels={"alertname": "B"}) | {"annotations": {f"a{n}": "z" * 10_000 for n in range(40)}}
+    reply = await inbox(sender).receive(sender.webhook(sender.message(huge, sender.alert(labels={"alertname": "A"}))))
+    assert [getattr(event.data, "name", None) for event in reply.events] == ["A"]
+
+
 # -- once --------------------------------------------------------------------------------------------------------------
 
 

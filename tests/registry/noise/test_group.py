@@ -13,6 +13,7 @@ from integrations.base import Notification
 from registry.noise import group as rules_of
 from registry.noise.group import (
     MAX_ALERTS,
+    MAX_BYTES,
     MAX_NAMES,
     Alert,
     Flush,
@@ -390,9 +391,17 @@ def test_a_message_in_doubt_counts_as_told_and_is_kept_until_a_person_knows() ->
     clock.fires("a")
     clock.group = doubted(clock.meet().pending(Notification(message="x"), "tick", clock.now))
     assert clock.tick() == NOTHING, "it may have been told: it is not told twice"
-    assert clock.group.parked is not None
-    assert clock.group.parked.event_id == "tick"
-    assert confirmed(clock.group, "tick").parked is None
+    assert [one.event_id for one in clock.group.parked] == ["tick"]
+    assert confirmed(clock.group, "tick").parked == ()
+
+
+def test_a_second_message_in_doubt_does_not_take_the_place_of_the_first() -> None:
+    clock = Clock()
+    for tick in ("one", "two"):
+        clock.fires(tick)
+        clock.group = doubted(clock.meet().pending(Notification(message=tick), tick, clock.now))
+    assert [one.event_id for one in clock.group.parked] == ["one", "two"]
+    assert [one.event_id for one in confirmed(clock.group, "one").parked] == ["two"]
 
 
 # -- bounds -----------------------------------------------------------------------------------------------------------
@@ -412,6 +421,16 @@ def test_a_group_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> Non
     clock.fires(*(str(number) for number in range(50)))
     assert 1 < len(clock.group.alerts) < 10
     assert len(clock.group.alerts) + clock.group.beyond == 50
+
+
+def test_alerts_that_grow_afterwards_keep_within_the_bytes_too() -> None:
+    group, rules = Group(route="r", values={}), Grouping()
+    for number in range(1_000):
+        words = Notification(message="x" * (10 if number < 500 else 16_000))
+        alert = Alert(status="firing", event_id="e", sequence=number + 1, since=0, at=0, what=words)
+        group = gather(group, f"t{number % 500}", alert, rules, "life")
+    assert len(group.alerts) == 500
+    assert len(group.model_dump_json()) < 2 * MAX_BYTES
 
 
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda of: st.lists(of) | st.dictionaries(st.text(), of)))

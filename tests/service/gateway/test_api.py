@@ -13,7 +13,7 @@ from cloudevents.v1.http import CloudEvent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventbus import Event
+from eventbus import Event, catalog
 from integrations.github.fake import FakeGitHub
 from integrations.slack import Slack
 from integrations.slack.fake import FakeSlack
@@ -96,6 +96,29 @@ async def test_an_event_may_be_published_for_later(open_gateway: Open) -> None:
         assert (answer.status_code, answer.json()["status"], answer.json()["sequence"]) == (202, "scheduled", 0)
         (waiting,) = await runtime.bus.scheduled()
         assert (waiting.event.id, waiting.due.isoformat()) == (answer.json()["id"], "2099-12-31T23:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "github.push",
+        "slack.action.x",
+        "pagerduty.incident.resolved",
+        "alertmanager.alert.resolved",
+        "integration.degraded",
+        "notification.due.slack",
+        "delivery.dead_lettered",
+    ],
+)
+async def test_what_only_the_bus_or_a_verified_webhook_may_say_can_not_be_forged(
+    rest: httpx.AsyncClient, published: Published, topic: str
+) -> None:
+    known = catalog.find(topic)
+    example = None if known is None else known.example()
+    data = {} if example is None else example.model_dump(mode="json")
+    answer = await rest.post(EVENTS, json={"topic": topic, "data": data})
+    assert answer.status_code == 403, answer.text
+    assert await published() == []
 
 
 @pytest.mark.parametrize("at", ["2100-01-01T00:00:00", "soon", 5, {}, ""])
