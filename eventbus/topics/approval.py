@@ -50,7 +50,7 @@ class ApprovalDue(_Approval, topic="approval.due", key="approval_id"):
 
     @classmethod
     def example(cls) -> ApprovalDue:
-        return cls(**EXAMPLE)
+        return cls(**EXAMPLE, votes=())
 
 
 class _Ended(_Approval):

@@ -23,7 +23,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/first-adapter.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 120.0
 PROGRAMS = {"eventbus": ("service.cli", "main"), "pytest": ("pytest", "main"), "pip": ("pip._internal", "main")}
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 """Of pip: fetch nothing, and build with what is there. In a variable, 0 is how it is told to have no isolation."""
@@ -38,12 +38,14 @@ class Shell:
             ["bash"], cwd=folder, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True
         )
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
     def _listen(self) -> None:
         assert self._bash.stdout is not None
         for line in self._bash.stdout:
             self._lines.put(line)
+        self._bash.stdout.close()
 
     def type(self, command: str, expected: str) -> None:
         """Run it until it has ended, unless it is put into the background, and all that is expected was printed."""
@@ -63,18 +65,18 @@ class Shell:
         self._bash.stdin.write("kill $(jobs -p) 2> /dev/null; wait; exit\n")
         self._bash.stdin.close()
         self._bash.wait(timeout=60)
+        self._listening.join(timeout=60)
 
 
 def _is_in(expected: str, said: str) -> bool:
-    """Whether the lines were printed in this order; `...` stands for anything, alone on a line for any lines."""
-    place = 0
-    for line in expected.splitlines():
-        pattern = r"[^\n]*".join(r"\s+".join(map(re.escape, part.split(" "))) for part in line.split("..."))
-        found = re.compile(rf"^{pattern}$", re.MULTILINE).search(said, place) if line != "..." else None
-        if line != "..." and found is None:
-            return False
-        place = found.end() if found else place
-    return True
+    """Whether the lines were printed, in any order, since a program in the background prints when it likes; `...`
+    stands for anything, alone on a line for any lines."""
+    return all(re.search(_pattern(line), said, re.MULTILINE) for line in expected.splitlines() if line != "...")
+
+
+def _pattern(line: str) -> str:
+    parts = (r"\s+".join(map(re.escape, part.split(" "))) for part in line.split("..."))
+    return "^" + r"[^\n]*".join(parts) + "$"
 
 
 @pytest.fixture
