@@ -50,7 +50,7 @@ class ApprovalDue(_Approval, topic="approval.due", key="approval_id"):
 
     @classmethod
     def example(cls) -> ApprovalDue:
-        return cls(**EXAMPLE, votes=())
+        return cls(**EXAMPLE)
 
 
 class _Ended(_Approval):
@@ -78,4 +78,4 @@ class ApprovalExpired(_Ended, topic="approval.expired", key="approval_id"):
 
     @classmethod
     def example(cls) -> ApprovalExpired:
-        return cls(**EXAMPLE)
+        return cls(**EXAMPLE, votes=())
