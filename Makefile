@@ -27,7 +27,7 @@ demo-keep: install  ## the same, and leaves everything running to play with
 	@$(BIN)/eventbus demo --keep
 
 test: install  ## all tests, on a real Redis
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: install  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

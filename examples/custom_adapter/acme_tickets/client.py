@@ -1,6 +1,6 @@
-"""Acme Tickets' API: one request per call. What an answer means is decided here; nothing is tried again here.
+"""The API of Acme Tickets: one request per call. What an answer means is decided here; nothing is tried again here.
 
-Not `base_url` nor the token appears in an error: `integrations.http` sees to that.
+Neither `base_url` nor the token appears in an error: `integrations.http` sees to that.
 """
 
 from __future__ import annotations
