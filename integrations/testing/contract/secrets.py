@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import structlog.testing
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from eventbus.event import Event
 from integrations.base import Integration
+from integrations.redact import secrets_in
 from integrations.testing.contract.bench import Bench, not_applicable
 from integrations.testing.contract.settings import invalid
 from integrations.testing.fake import FakeService
@@ -75,7 +76,7 @@ class SecretRules(Bench):
         return settings
 
     def _secrets(self, config: BaseModel) -> set[str]:
-        secrets = set(_secrets_in(config))
+        secrets = set(secrets_in(config))
         if not secrets and not self.has_service:
             not_applicable("it has no secrets")
         assert secrets, "the settings hold no SecretStr: make what must not be shown one, or override this test"
@@ -88,19 +89,6 @@ class SecretRules(Bench):
                 at = text.index(found)
                 around = text[max(0, at - 80) : at] + "[here]" + text[at + len(found) : at + len(found) + 40]
                 pytest.fail(f"a secret of the settings stands in a log, repr, error or record: ...{around}...")
-
-
-def _secrets_in(value: object) -> Iterator[str]:
-    """The text of every SecretStr, however deep."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        yield from _secrets_in([getattr(value, name) for name in type(value).model_fields])
-    elif isinstance(value, Mapping):
-        yield from _secrets_in(list(value.values()))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            yield from _secrets_in(item)
 
 
 def _previewed(rig: Rig, event: Event[Any]) -> list[str]:
