@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from eventbus import Event, EventBus, catalog, upkeep
+from eventbus import Event, EventBus, Receipt, catalog, upkeep
 from eventbus.observer import Observer
 from eventbus.redis.connection import Connection
 from eventbus.redis.history import Entry, History
@@ -43,6 +43,16 @@ class Admin:
 
     async def delete(self, entry_id: str) -> None:
         await self.connection.do("XDEL", self.keys.log, entry_id)
+
+    async def roll_back(self, receipts: Sequence[Receipt], *, kept: int) -> None:
+        """As a Redis that comes back with the first of these events only, which group g had handled."""
+        async with self.connection.client.pipeline(transaction=True) as pipe:
+            for receipt in receipts[kept:]:
+                pipe.xdel(self.keys.log, receipt.entry_id)
+            pipe.decrby(self.keys.sequence, len(receipts) - kept)
+            pipe.hincrby(self.keys.counts("g"), "done", kept - len(receipts))
+            pipe.execute_command("XGROUP", "SETID", self.keys.log, "g", receipts[kept - 1].entry_id)
+            await pipe.execute()
 
 
 @pytest.fixture
@@ -215,13 +225,7 @@ async def test_a_redis_that_lost_its_newest_events_is_found_by_the_worker_that_h
     handled: list[int] = []
     async with worker(url, namespace, handled, seen):
         await wait_until(lambda: len(handled) == 5, "all are handled")
-        async with admin.connection.client.pipeline(transaction=True) as pipe:
-            for receipt in receipts[3:]:
-                pipe.xdel(admin.keys.log, receipt.entry_id)
-            pipe.decrby(admin.keys.sequence, 2)
-            pipe.hincrby(admin.keys.counts("g"), "done", -2)
-            pipe.execute_command("XGROUP", "SETID", admin.keys.log, "g", receipts[2].entry_id)
-            await pipe.execute()
+        await admin.roll_back(receipts, kept=3)
         await wait_until(lambda: ("rolled back", 2) in seen.gaps, "the loss is found")
         await bus.publish("custom.other")
         await bus.publish("custom.other")
@@ -270,13 +274,7 @@ async def test_a_roll_back_is_found_at_once_also_when_the_worker_goes_on_with_ne
     handled: list[int] = []
     async with worker(url, namespace, handled, seen):
         await wait_until(lambda: len(handled) == 5, "all are handled")
-        async with admin.connection.client.pipeline(transaction=True) as pipe:
-            for receipt in receipts[3:]:
-                pipe.xdel(admin.keys.log, receipt.entry_id)
-            pipe.decrby(admin.keys.sequence, 2)
-            pipe.hincrby(admin.keys.counts("g"), "done", -2)
-            pipe.execute_command("XGROUP", "SETID", admin.keys.log, "g", receipts[2].entry_id)
-            await pipe.execute()
+        await admin.roll_back(receipts, kept=3)
         await bus.publish_many(catalog.event("custom.n", {"n": n}) for n in range(5, 10))
         await wait_until(lambda: len(handled) == 10, "the worker goes on")
         await wait_until(lambda: seen.gaps == [("rolled back", 2)], "the loss is found, once")
