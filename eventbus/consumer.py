@@ -35,6 +35,7 @@ MAX_BATCH = 250  # a script of this size takes Redis about 2 ms, in which it doe
 MOST_HELD = 1000
 MEASURE_SECONDS = 0.02
 SOON_SECONDS = 0.1
+AHEAD_SECONDS = 2.0
 TURN = 4
 NO_DELAY = 0
 NO_PAUSE = timedelta()
@@ -92,6 +93,7 @@ class Consumer:
         self._suspects = 0
         self._in_threads: list[Taken] = []
         self._paused_until = 0.0
+        self._one_ahead = False  # a pause was: the first delivery after it goes alone
         self._recovered = perf_counter()
         self._lost = False  # a reply that gave us work was lost: what we own and don't know of must be recovered
         self._gifts = asyncio.Lock()  # held while a settle may give us work, so that nothing is recovered meanwhile
@@ -138,6 +140,7 @@ class Consumer:
     def pause(self, seconds: float) -> None:
         """The whole group has to wait that long: nothing more is begun, what waits here goes back."""
         self._paused_until = max(self._paused_until, perf_counter() + seconds)
+        self._one_ahead = True
         self._bell.set()
         self._room.set()
 
@@ -212,11 +215,14 @@ class Consumer:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            asked = min(room, MAX_BATCH)
+            one_ahead, self._one_ahead = self._one_ahead, False
+            asked = 1 if one_ahead else min(room, MAX_BATCH)
             self._bell.clear()
             batch = await self._insist(lambda n=asked: self._take(n), self._lose)  # type: ignore[misc]
             if batch.paused_ms:
                 self.pause(batch.paused_ms / 1000)
+            elif one_ahead and batch.taken:
+                await self._see_through(batch.taken[0])
             elif batch.offered < asked:  # there was no more; if there is now, the bell has rung
                 await self._rest(batch)
 
@@ -229,6 +235,12 @@ class Consumer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
+
+    async def _see_through(self, first: Taken) -> None:
+        """Who asked for the pause may ask again: one finds out for all. The others wait a moment for it, not longer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AHEAD_SECONDS):
+                await self._until(lambda: self._held.get(first.entry_id) is not first or self._stopping.is_set())
 
     def _adapted(self) -> int:
         """Hold no more than can be begun soon, as far as the last moments tell: fast handlers get a large prefetch."""

@@ -129,7 +129,9 @@ def _breaker(group: str, turn: Turn) -> Finding:
         fix = "mend what the service or its credentials lack; its one probe closes it"
         return Finding(about, "fail", f"open: it keeps failing and is left alone, for {wait} more", fix)
     if turn.kind == "probe":
-        return Finding(about, "warn", "open: the next call tries whether it works again", "see what the others say")
+        return Finding(
+            about, "warn", "left alone so far: the next call tries whether it works again", "see what the others say"
+        )
     if turn.kind == "floor":
         return Finding(about, "warn", f"the service asked us to wait, for {wait} more", "nothing: it goes on by itself")
     return Finding(about, "ok", "closed")

@@ -115,6 +115,44 @@ async def test_a_floor_holds_for_everybody_and_is_never_shortened(gate: Gate) ->
     assert other.kind == "go"
 
 
+async def after_the_floor(gate: Gate) -> Turn:
+    """The call that goes ahead once a floor is over."""
+    await gate.report("acme", await enter(gate), "none", floor=20 * MS, breaker=QUICK)
+    async with asyncio.timeout(5):
+        while (turn := await enter(gate)).kind == "floor":  # noqa: ASYNC110  time has to pass, in Redis
+            await asyncio.sleep(turn.after.total_seconds())
+    return turn
+
+
+async def test_after_a_floor_one_call_goes_ahead_of_all_others(gate: Gate) -> None:
+    ahead = await after_the_floor(gate)
+    assert ahead.kind == "probe"
+    others = await asyncio.gather(*(enter(gate) for _ in range(8)))
+    assert {turn.kind for turn in others} == {"floor"}
+    assert all(turn.after <= timedelta(seconds=0.5) for turn in others), "it may be answered any moment"
+
+
+@pytest.mark.parametrize("how", ["ok", "bad", "none"])
+async def test_unless_it_is_told_to_wait_again_all_may_call(gate: Gate, how: How) -> None:
+    assert await gate.report("acme", await after_the_floor(gate), how, breaker=QUICK) == ""
+    assert [(await enter(gate)).kind for _ in range(3)] == ["go"] * 3
+
+
+async def test_told_to_wait_again_everybody_waits_and_one_goes_ahead_again(gate: Gate) -> None:
+    ahead = await after_the_floor(gate)
+    await gate.report("acme", ahead, "none", floor=timedelta(seconds=50), breaker=QUICK)
+    held = await enter(gate)
+    assert held.kind == "floor"
+    assert timedelta(seconds=49) < held.after
+
+
+async def test_who_went_ahead_does_not_lift_a_floor_that_a_late_answer_set(gate: Gate) -> None:
+    late, ahead = await enter(gate), await after_the_floor(gate)
+    await gate.report("acme", late, "none", floor=timedelta(seconds=50), breaker=QUICK)
+    await gate.report("acme", ahead, "ok", breaker=QUICK)
+    assert (await enter(gate)).kind == "floor"
+
+
 # -- the breaker ------------------------------------------------------------------------------------------------------
 
 

@@ -266,6 +266,53 @@ async def test_a_pause_holds_the_whole_group_and_only_it(bus: EventBus) -> None:
         await wait_until(lambda: sorted(limited) == [1, 1, 2], "the pause ends")
 
 
+async def test_after_a_pause_one_goes_ahead_and_while_it_has_to_wait_no_other_is_begun(bus: EventBus) -> None:
+    done: list[int] = []
+    at_once: list[int] = []
+    running_now, is_limited = 0, True
+
+    @bus.on("custom.n", group="g", options=Options(concurrency=8, ordered=False))
+    async def handle(event: Event[Any]) -> None:
+        nonlocal running_now
+        running_now += 1
+        at_once.append(running_now)
+        await asyncio.sleep(0.005)
+        running_now -= 1
+        if is_limited:
+            raise TryLater("429", after=timedelta(milliseconds=50), counts=False, pause=True)
+        done.append(event.data["n"])
+
+    for n in range(20):
+        await bus.publish("custom.n", {"n": n})
+    async with running(bus):
+        await wait_until(lambda: len(at_once) >= 8 and running_now == 0, "the first have been refused")
+        at_once.clear()
+        await wait_until(lambda: len(at_once) >= 4, "four more attempts")
+        assert at_once == [1] * len(at_once)
+        is_limited = False
+        await wait_until(lambda: sorted(done) == list(range(20)), "all of them")
+
+
+async def test_who_goes_ahead_after_a_pause_and_takes_long_does_not_hold_the_others_up(bus: EventBus) -> None:
+    calls: list[int] = []
+    finish = asyncio.Event()
+
+    @bus.on("custom.n", group="g", options=Options(ordered=False))
+    async def handle(event: Event[Any]) -> None:
+        calls.append(event.data["n"])
+        if calls == [0]:
+            raise TryLater("429", after=timedelta(milliseconds=50), counts=False, pause=True)
+        if event.data["n"] == 0:
+            await finish.wait()
+
+    await bus.publish("custom.n", {"n": 0})
+    async with running(bus):
+        await wait_until(lambda: calls == [0], "the pause")
+        await bus.publish("custom.n", {"n": 1})
+        await wait_until(lambda: sorted(calls) == [0, 0, 1], "the other one")
+        finish.set()
+
+
 async def test_a_plain_function_that_raises_is_tried_again(bus: EventBus) -> None:
     calls: list[int] = []
 

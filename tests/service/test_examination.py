@@ -144,7 +144,7 @@ async def test_looking_at_a_breaker_that_wants_a_probe_leaves_it_the_probe(bus: 
     for _ in range(3):
         assert (await found(bus, Plain()))[
             "breaker of plain"
-        ].what == "open: the next call tries whether it works again"
+        ].what == "left alone so far: the next call tries whether it works again"
     assert (await bus.gate.enter("plain", (), probe=timedelta(hours=1))).kind == "probe"
 
 

@@ -4,16 +4,18 @@
 -- ARGV  ms a booking may lie ahead, ms a probe may take, then spacing (us) and burst of each budget
 -- Returns {'go' | 'probe', ms to wait first} with a place booked in every budget, or {why, ms} with none booked:
 --   floor  the service named a time   open  the breaker is open   full N  the Nth budget is used up for longer
+-- After a floor, as after an open breaker, one call goes ahead; the others wait for how it ends.
 -- Budgets are GCRA: a key holds the theoretical arrival time of the next call (ITU-T I.371, annex A).
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local gate = redis.call('HMGET', KEYS[1], 'floor', 'open', 'probe')
 local function ms(us) return math.ceil(us / 1000) end
-if gate[1] and gate[1] - now > 0 then return {'floor', ms(gate[1] - now)} end
+local floor, open = tonumber(gate[1] or 0), tonumber(gate[2] or 0)
 local kind = 'go'
-if gate[2] then
-  local wait = math.max(gate[2] - now, math.min((gate[3] or 0) - now, 500000))   -- the probe may answer any moment
-  if wait > 0 then return {'open', ms(wait)} end
+if floor > 0 or open > 0 then
+  local wait = math.max(floor, open) - now
+  if wait <= 0 then wait = math.min((gate[3] or 0) - now, 500000) end   -- the probe may answer any moment
+  if wait > 0 then return {floor > open and 'floor' or 'open', ms(wait)} end
   kind = 'probe'
 end
 local latest, budget, next_at = now, 0, {}

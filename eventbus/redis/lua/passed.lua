@@ -9,22 +9,21 @@ local G, how, probe = KEYS[1], ARGV[1], ARGV[2] == '1'
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local function at(us) return string.format('%.0f', us) end
+local floor = tonumber(redis.call('HGET', G, 'floor') or 0)
 if ARGV[3] ~= '0' then
-  local floor = now + ARGV[3] * 1000
-  if floor > tonumber(redis.call('HGET', G, 'floor') or 0) then redis.call('HSET', G, 'floor', at(floor)) end
-end
+  if now + ARGV[3] * 1000 > floor then redis.call('HSET', G, 'floor', at(now + ARGV[3] * 1000)) end
+elseif probe and floor <= now then redis.call('HDEL', G, 'floor') end   -- the service did not ask us to wait again
+if probe then redis.call('HDEL', G, 'probe') end
 local function open()
   local times = redis.call('HINCRBY', G, 'times', 1)
   redis.call('HSET', G, 'open', at(now + 1000 * math.min(ARGV[9], ARGV[8] * 2 ^ (times - 1))))
-  redis.call('HDEL', G, 'probe')
 end
 local said = ''
 if redis.call('HEXISTS', G, 'open') == 1 then
   if probe and how == 'ok' then
-    redis.call('HDEL', G, 'open', 'probe', 'times', 'row', 'calls')
+    redis.call('HDEL', G, 'open', 'times', 'row', 'calls')
     said = 'closed'
-  elseif probe and how == 'none' then redis.call('HDEL', G, 'probe')
-  elseif probe then open() end
+  elseif probe and how ~= 'none' then open() end
 elseif how ~= 'none' then
   -- calls: `window number, calls, failed` of this window and of the one before
   local window = math.floor(now / 1000000 / ARGV[5])
