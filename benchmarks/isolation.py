@@ -50,6 +50,8 @@ STATES: tuple[State, ...] = get_args(State)
 PER_SECOND = 10
 """Far below what one process with all four stand-ins in it can do: a queue of its own would hide the neighbours."""
 PATIENCE_SECONDS = 120.0
+WARM_UP = 20
+"""Events before those that are measured: the first ones meet clients that connect and read certificates."""
 NO_LIMIT = 1_000_000
 GOAL = 1.1
 """The others' p99 with sick neighbours, against that with healthy ones."""
@@ -105,9 +107,9 @@ async def _round(url: str, namespace: str, state: State, count: int) -> list[flo
         for fake in (neighbours.slack, neighbours.github, pagerduty, receiver):
             await stack.enter_async_context(fake)
         async with _worker(url, namespace, [*healthy, *neighbours.accounts]) as bus:
-            sent = await _publish(bus, count)
+            sent = await _publish(bus, WARM_UP + count)
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while min(len(pagerduty.requests), len(receiver.requests)) < count:  # noqa: ASYNC110  they are no events
+                while min(len(pagerduty.requests), len(receiver.requests)) < len(sent):  # noqa: ASYNC110  they are no events
                     await asyncio.sleep(0.01)
             neighbours.let_go()
         return [*_latencies(pagerduty, sent), *_latencies(receiver, sent)]
@@ -160,7 +162,7 @@ def _latencies(fake: FakeService, sent: dict[int, float]) -> list[float]:
         found = re.search(rb"number-(\d+)-", request.body)
         if found is not None:
             arrived.setdefault(int(found[1]), request.at)
-    return [(arrived[number] - at) * 1000 for number, at in sent.items()]
+    return [(arrived[number] - at) * 1000 for number, at in sent.items() if number >= WARM_UP]
 
 
 def show(found: Isolation) -> Table:
