@@ -53,6 +53,8 @@ PATIENCE_SECONDS = 120.0
 WARM_UP = 20
 """Events before those that are measured: the first ones meet clients that connect and read certificates."""
 NO_LIMIT = 1_000_000
+PULLS = range(100, 200)
+"""On one alone there would be thousands of comments, and a service that lists them: nothing that is measured here."""
 GOAL = 1.1
 """The others' p99 with sick neighbours, against that with healthy ones."""
 
@@ -75,6 +77,8 @@ class Neighbours:
     def __init__(self, state: State) -> None:
         self.slack, self.github = FakeSlack(), FakeGitHub()
         self.github.limit = NO_LIMIT
+        for number in PULLS:
+            self.github.open_pull("acme/api", f"feature/{number}", "main", number=number)
         self.accounts = [] if state == "alone" else [_account(Slack, self.slack), _account(GitHub, self.github)]
         self._held = [self.slack.hold() for _ in range(NO_LIMIT // 100)] if state == "sick" else []
         if state == "sick":
@@ -149,7 +153,7 @@ async def _publish(bus: EventBus, count: int) -> dict[int, float]:
 
 
 def _event(number: int) -> Event[TaskFailed]:
-    pull = "https://github.com/acme/api/pull/7"
+    pull = f"https://github.com/acme/api/pull/{PULLS[number % len(PULLS)]}"
     name = f"number-{number}-"
     return catalog.event(
         TaskFailed(task_id=f"task-{number}", name=name, environment="production", error="x", pull_request=pull)
