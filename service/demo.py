@@ -338,6 +338,7 @@ def _report(stage: Stage, faults: list[str], seconds: float) -> None:
         for one in sorted(stage.done, key=lambda one: (list(stage.events).index(one.event_id), one.integration))
     ]
     output.table(["event", "integration", "outcome", "attempt", "latency", "reference"], rows)
+    click.echo("What took over a second waited for its turn: Slack takes about one message a second for each channel.")
     repeats = stage.receiver.repeats
     counted = (
         f"{len(stage.slack.messages)} Slack messages, {len(stage.github.comments)} pull-request comments, "
