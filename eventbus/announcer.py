@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from eventbus.audit import Gap
-from eventbus.codec import decode
+from eventbus.codec import id_of
 from eventbus.errors import Conflict, EventBusError
 from eventbus.payload import Payload
 from eventbus.redis.history import DeadEntry, History
@@ -50,7 +50,7 @@ class Announcer:
             return
         notice = DeliveryFailing(
             group=group,
-            event_id=_event_id(taken.topic, taken.wire, taken.entry_id),
+            event_id=id_of(taken.wire, taken.entry_id),
             event_topic=taken.topic,
             error=error,
             attempts=taken.attempt,
@@ -78,17 +78,9 @@ class Announcer:
 def _notice(group: str, letter: DeadEntry) -> DeliveryDeadLettered:
     return DeliveryDeadLettered(
         group=group,
-        event_id=_event_id(letter.topic, letter.wire, letter.entry_id),
+        event_id=id_of(letter.wire, letter.entry_id),
         event_topic=letter.topic,
         reason=letter.reason,
         error=letter.error,
         attempts=letter.attempts,
     )
-
-
-def _event_id(topic: str, wire: bytes, entry_id: str) -> str:
-    """Of the event; its place in the log where it can't be read."""
-    try:
-        return decode(topic, wire).id
-    except EventBusError:
-        return entry_id

@@ -21,7 +21,7 @@ MAX_EVENT_BYTES = 256 * 1024
 SURELY_READABLE_BYTES = 4000  # Python reads integers of up to 4,300 digits
 SURELY_READABLE_LEVELS = 150  # pydantic-core reads up to 200 levels
 
-_CLOUD_NAMES = {
+CLOUD_NAMES = {
     "topic": "type",
     "key": "partitionkey",
     "idempotency_key": "idempotencykey",
@@ -30,7 +30,7 @@ _CLOUD_NAMES = {
     "version": "dataversion",
 }
 _OPTIONAL = ("subject", "key", "correlation_id", "causation_id", "traceparent")
-_EVENT_NAMES = {cloud: name for name, cloud in _CLOUD_NAMES.items()}
+_EVENT_NAMES = {cloud: name for name, cloud in CLOUD_NAMES.items()}
 
 
 def encode(event: Event[Any]) -> bytes:
@@ -88,6 +88,21 @@ def decode(topic: str, wire: bytes | str) -> Event[Any]:
         raise InvalidEvent(f"{topic}: not an event: {error}") from None
 
 
+def fields_of(wire: bytes) -> dict[str, Any]:
+    """The fields of an encoded event as they stand, whether or not they fit its topic; none where it is no event."""
+    with suppress(ValueError):
+        found = from_json(wire)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def id_of(wire: bytes, place: str) -> str:
+    """The id of an encoded event; its place in the log where it has none."""
+    found = fields_of(wire).get("id")
+    return found if isinstance(found, str) else place
+
+
 def _absent(event: Event[Any]) -> set[str]:
     """The envelope's empty fields. (exclude_none would drop nulls inside the payload too, which may mean something.)"""
     return {name for name in _OPTIONAL if getattr(event, name) is None}
@@ -111,7 +126,7 @@ def to_cloudevent(event: Event[Any]) -> dict[str, Any]:
     """
     fields = event.model_dump(mode="json", exclude=_absent(event))
     cloud = {"specversion": "1.0", "datacontenttype": "application/json"}
-    cloud.update((_CLOUD_NAMES.get(name, name), value) for name, value in fields.items())
+    cloud.update((CLOUD_NAMES.get(name, name), value) for name, value in fields.items())
     return cloud
 
 
@@ -124,7 +139,7 @@ def from_cloudevent(cloud: Any) -> Event[Any]:
     if not isinstance(cloud, dict):
         raise InvalidEvent("a CloudEvent is a JSON object")
     cloud = {str(name): value for name, value in cloud.items() if value is not None}
-    strange = sorted(cloud.keys() & _CLOUD_NAMES.keys())  # our own names mean something else to whoever wrote them
+    strange = sorted(cloud.keys() & CLOUD_NAMES.keys())  # our own names mean something else to whoever wrote them
     if strange:
         raise InvalidEvent(f"{', '.join(strange)}: not attributes we know")
     if cloud.get("specversion") != "1.0":

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from eventbus.backoff import RECONNECT
-from eventbus.codec import decode
+from eventbus.codec import decode, id_of
 from eventbus.ending import end
 from eventbus.errors import EventBusError, Full, Misconfigured, Unavailable
 from eventbus.event import Event, new_id
@@ -397,6 +397,7 @@ class Consumer:
             "attempt failed",
             group=self._group,
             topic=taken.topic,
+            event_id=id_of(taken.wire, taken.entry_id),
             attempt=taken.attempt,
             error=decided.text,
             next_in_s=round(decided.delay.total_seconds(), 3),
@@ -435,7 +436,8 @@ class Consumer:
 
     async def _bury(self, taken: Taken, decided: Bury) -> None:
         said = {"reason": decided.reason, "error": decided.text, "attempts": taken.attempt}
-        _log.error("dead letter", group=self._group, topic=taken.topic, **said)
+        event_id = id_of(taken.wire, taken.entry_id)
+        _log.error("dead letter", group=self._group, topic=taken.topic, event_id=event_id, **said)
         failpoint("delivery.before_bury")
 
         async def bury() -> bool:

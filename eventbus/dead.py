@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic_core import from_json
-
 from eventbus.catalog import catalog
-from eventbus.codec import decode, encode
+from eventbus.codec import decode, encode, fields_of, id_of
 from eventbus.errors import InvalidEvent
 from eventbus.event import Event
 from eventbus.instant import first_id, last_id, stored_at
@@ -160,7 +157,8 @@ def edited(letter: DeadLetter, data: Mapping[str, Any]) -> bytes:
 
     The letter itself need not fit its topic: that may be why it is dead. Raises InvalidEvent or UnknownVersion.
     """
-    envelope = _envelope(letter.wire)
+    envelope = fields_of(letter.wire)
+    envelope.pop("topic", None)
     if not envelope:
         raise InvalidEvent(f"the event of {letter.id} can't be read: nothing is left to put the new data into")
     version, _ = envelope.pop("version", 1), envelope.pop("data", None)
@@ -171,22 +169,11 @@ def edited(letter: DeadLetter, data: Mapping[str, Any]) -> bytes:
     return encode(catalog.event(letter.topic, data, **{**fields, "key": letter.key}))
 
 
-def _envelope(wire: bytes) -> dict[str, Any]:
-    """The fields of a stored event, the topic aside; empty where it is none."""
-    with suppress(ValueError):
-        found = from_json(wire)
-        if isinstance(found, dict):
-            found.pop("topic", None)
-            return found
-    return {}
-
-
 def _letter(group: str, entry: DeadEntry, *, retired: bool) -> DeadLetter:
-    event_id = _envelope(entry.wire).get("id")
     return DeadLetter(
         id=f"{group}/{entry.dead_id}",
         group=group,
-        event_id=event_id if isinstance(event_id, str) else entry.entry_id,
+        event_id=id_of(entry.wire, entry.entry_id),
         topic=entry.topic,
         key=entry.key or None,
         reason=entry.reason,

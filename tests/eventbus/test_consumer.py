@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 
 from eventbus import Attempt, Backoff, Event, EventBus, Options, Payload, Refused, TryLater, catalog
 from eventbus.observer import Observer
@@ -236,6 +237,19 @@ async def test_an_uncounted_attempt_never_uses_up_the_last_one(bus: EventBus) ->
 
     assert await dead_of(bus) == []
     assert calls == 4
+
+
+async def test_lines_about_failed_attempts_and_dead_letters_name_the_event(bus: EventBus) -> None:
+    @bus.on("custom.n", group="g", options=Options(max_attempts=2, backoff=SOON))
+    async def handle(event: Event[Any]) -> None:
+        raise ZeroDivisionError
+
+    with structlog.testing.capture_logs() as lines:
+        receipt = await bus.publish("custom.n")
+        await dead_of(bus)
+
+    found = [(line["event"], line["event_id"]) for line in lines if line["event"] in ("attempt failed", "dead letter")]
+    assert found == [("attempt failed", receipt.event_id), ("dead letter", receipt.event_id)]
 
 
 async def test_a_pause_holds_the_whole_group_and_only_it(bus: EventBus) -> None:
