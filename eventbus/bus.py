@@ -24,6 +24,7 @@ from eventbus.ending import end
 from eventbus.errors import BacklogGrew, Conflict, EventBusError, Misconfigured, Unavailable, UnknownGroup
 from eventbus.event import Event
 from eventbus.gate import Gate
+from eventbus.journal import Journal
 from eventbus.ledger import KEEP, Ledger
 from eventbus.live import Listening, LiveFeed
 from eventbus.observer import Observer
@@ -124,6 +125,7 @@ class EventBus:
         self.gate = Gate(connection, keys)
         self.trail = Trail(connection, keys, keep=ledger_keep)
         self.dead = DeadLetters(self._history, self._shard)
+        self.journal = Journal(connection, keys)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -388,8 +390,8 @@ class EventBus:
         return await self._shard.declared()
 
     def table(self, name: str) -> Table:
-        """A small durable table of JSON values under this name."""
-        return Table(self._connection, self._shard.keys, name)
+        """A small durable table of JSON values, and of numbers, under this name."""
+        return Table(self._connection, self._shard.keys, name, keep=self.ledger.keep)
 
     async def _is_idle(self) -> bool:
         """Whether nothing is left. What is in hand, or was, may publish: the log must not grow while this looks."""

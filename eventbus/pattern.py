@@ -16,13 +16,13 @@ from eventbus.errors import InvalidEvent, Misconfigured
 MAX_TOPIC_LENGTH = 200
 
 _SEGMENT = r"[a-z0-9_-]+"
-_TOPIC = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
+TOPIC = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
 _PATTERN = re.compile(rf"(?:>|(?:{_SEGMENT}|\*)(?:\.(?:{_SEGMENT}|\*))*(?:\.>)?)")
 
 
 def check_topic(topic: str) -> str:
     """Return the topic, or raise InvalidEvent saying what a topic looks like."""
-    if len(topic) > MAX_TOPIC_LENGTH or not _TOPIC.fullmatch(topic):
+    if len(topic) > MAX_TOPIC_LENGTH or not TOPIC.fullmatch(topic):
         raise InvalidEvent(
             f"{topic[:80]!r} is not a topic: use dotted lower-case segments of letters, digits, _ and -, "
             f"such as vm.created, {MAX_TOPIC_LENGTH} characters at most"

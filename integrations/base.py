@@ -6,7 +6,8 @@ that is the same on every attempt. Results are never booleans: `DeliveryResult` 
 errors (`integrations.errors`) say what the dispatcher must do. Adapters never retry: only the dispatcher does.
 
 Optional abilities are protocols of their own: `Inbound` (the service calls us), `Reconciles` (we can look up whether
-an effect exists), `Subscribes` (more than one target), `Examined` and `Drills` (people look whether it works).
+an effect exists), `Subscribes` (targets of its own), `Examined` and `Drills` (people look whether it works), `Exposes`
+(what it counted is scraped).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from structlog.typing import FilteringBoundLogger
 
 from eventbus.event import Event
+from eventbus.tally import MAX_ROWS, Change, Tallied, Tally
 from integrations.doubts import Doubts
 from integrations.errors import IntegrationError, RateLimited, Rejected
 from integrations.http import Http
@@ -94,7 +96,8 @@ class Earlier:
 class Delivery:
     """What an adapter is told beside the thing itself: one attempt to bring one thing to one target.
 
-    key      idempotency key: the same on every attempt of this delivery, different for every other
+    key      idempotency key: the same on every attempt of this delivery, different for every other. Hundreds of
+             characters at times, of any kind: an event's id is in it, and some come from outside
     target   which of the integration's targets
     attempt  counted from 1
     thread   what it is about, such as `task_id:42`; things with one thread share an artifact. Empty: stands alone
@@ -262,6 +265,7 @@ class Manifest:
     limits         the service's published limits, for people
     budgets        those that calls are spaced by
     scopes         what its credentials need
+    tier           what its contract earns; a run of the contract fails where that is less (`testing.plugin`)
     """
 
     name: str
@@ -275,15 +279,27 @@ class Manifest:
     limits: str = ""
     budgets: tuple[Budget, ...] = ()
     scopes: tuple[Scope, ...] = ()
+    tier: Literal["works", "safe", "complete"] | None = None
 
 
 class Store(Protocol):
-    """A small durable table of the integration's own: for what must outlive the process. Values are JSON."""
+    """A small durable table of the integration's own: for what must outlive the process. Values are JSON.
+
+    `tally` adds numbers up, over all processes and exactly once per key; `tallied` gives them back.
+    """
 
     async def get(self, name: str) -> JsonValue: ...
     async def put(self, name: str, value: JsonValue, *, lifetime: timedelta | None = None) -> None: ...
     async def delete(self, name: str) -> None: ...
     async def items(self, prefix: str) -> dict[str, JsonValue]: ...
+
+    async def tally(self, key: str, changes: Sequence[Change], *, most: int = MAX_ROWS, idle: timedelta) -> Tallied:
+        """Make all changes in one step, once per key. Beyond `most` rows a new one needs one that was `idle` to go."""
+        ...
+
+    async def tallied(self) -> Tally:
+        """Every row; that of the empty name counts what found no room."""
+        ...
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -298,7 +314,7 @@ class Context(Generic[ConfigT]):
     http       the one way out over HTTP
     store      what it wants to remember
     log        bound to the integration's name
-    components how every component of the system is, for a status command
+    components  how every component of the system is, for a status command
     doubts     calls of which nobody knows whether they were made; None: there is no bus to ask
     """
 
@@ -475,6 +491,15 @@ class Drills(Protocol):
 
 
 @runtime_checkable
+class Exposes(Protocol):
+    """An adapter that is asked for what it has counted: `GET /metrics/<its name>` of every gateway and worker."""
+
+    async def exposition(self) -> bytes:
+        """The Prometheus text format, version 0.0.4; the same from every process. Raises our errors."""
+        ...
+
+
+@runtime_checkable
 class Registered(Protocol):
     """An adapter whose service knows us as an app, which a manifest describes."""
 
@@ -498,6 +523,8 @@ class InboundReply:
 
     remember       how long the events' idempotency keys are kept
     replay_status  the HTTP status when every event was published before; None: the same answer as the first time
+    first_wins     an event whose key was published before with other words is known, too: what it said first stays. For
+                   senders that repeat a fact in words of the moment; else it is a conflict, and refused
     """
 
     events: tuple[Event[Any], ...] = ()
@@ -506,6 +533,7 @@ class InboundReply:
     body: bytes = b""
     remember: timedelta = timedelta(days=1)
     replay_status: int | None = None
+    first_wins: bool = False
 
 
 Accept = Callable[[InboundReply], Awaitable[None]]
@@ -547,6 +575,7 @@ __all__ = [
     "Earlier",
     "Effects",
     "Examined",
+    "Exposes",
     "Finding",
     "Follows",
     "Health",

@@ -13,9 +13,13 @@ keys) is hashed: no name can be injected. Each key has an owner and a lifetime:
     {...}:done:<hash>                         one ledger row of an event's action; the ledger's lifetime
     {...}:group:<group>:<part>                one subscription; goes empty when its work is done (dead: until handled)
     {ns:done:<hash>}                          a ledger row of an action with a key of its own
-    {ns:store:<name>}                         an integration's own table, and one key per row with a lifetime
+    {ns:store:<name>}, and :<row>             an integration's own table, and its rows with a lifetime. That of the
+                                              registry is `noise`: silence:<id>, group:<digest>, inhibition:<name>
+    {ns:tally:<name>}, :changed               an integration's numbers; as long as the bus lives
+    {ns:tally:<name>}:once:<hash>             one key that was counted; as long as the ledger
     {ns:gate:<account>}, and :<budget>        when an account may be called; a day after its last call
     {ns:trail:<hash>}                         what integrations did about an event; as long as the ledger
+    {ns:journal}, and :warnings               the newest log lines of all programs; bounded in number, for ever
 """
 
 from __future__ import annotations
@@ -74,6 +78,11 @@ class ShardKeys:
         """The table of an integration."""
         return f"{{{self.namespace}:store:{name}}}"
 
+    def tally(self, name: str, key: str = "") -> tuple[str, str, str]:
+        """The KEYS of tally.lua: the numbers of an integration, when each changed, and where a key is remembered."""
+        rows = f"{{{self.namespace}:tally:{name}}}"
+        return rows, f"{rows}:changed", f"{rows}:once:{_hash(key)}"
+
     def gate(self, account: str) -> str:
         """When an account may be called."""
         return f"{{{self.namespace}:gate:{account}}}"
@@ -81,6 +90,16 @@ class ShardKeys:
     def trail(self, event_id: str) -> str:
         """What integrations did about an event."""
         return f"{{{self.namespace}:trail:{_hash(event_id)}}}"
+
+    @property
+    def journal(self) -> str:
+        """The newest log lines of all programs."""
+        return f"{{{self.namespace}:journal}}"
+
+    @property
+    def warnings(self) -> str:
+        """The newest of them that are warnings or worse."""
+        return f"{self.journal}:warnings"
 
     def group(self, group: str) -> tuple[str, ...]:
         """The KEYS of every group script, in the order lua/common.lua names them."""
