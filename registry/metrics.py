@@ -8,15 +8,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from eventbus.audit import Kind
 from eventbus.catalog import catalog
 from eventbus.observer import Observer
 from eventbus.redis.shard import Backlog
 from eventbus.spooling import Spools
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody reads
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of the text format (prometheus.io, "Exposition formats")."""
 
 MAX_TOPICS = 300
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -59,6 +64,8 @@ class Metrics(Observer):
         self._gaps = Counter(
             "event_bus_gaps", "Sums of the log's books that did not add up", ["kind"], registry=self.registry
         )
+        for kind in get_args(Kind):
+            self._gaps.labels(kind)  # from 0 on: increase() does not see how a series came to be
         self._requests = Counter(
             "integration_requests", "Calls of an adapter that reached for its service", ["integration", "method"],
             registry=self.registry,
@@ -94,6 +101,7 @@ class Metrics(Observer):
 
     def backlog(self, group: str, backlog: Backlog) -> None:
         """How a group stands, as last looked at."""
+        self._fenced.labels(group)  # from 0 on, as gaps
         states = {
             "unread": backlog.unread,
             "running": backlog.running,

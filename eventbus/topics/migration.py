@@ -12,6 +12,7 @@ class _Migration(Payload):
     version: str | None = Field(default=None, description="Its version, such as 20260112_1030")
     environment: str | None = Field(default=None, description="Where it runs: production, staging, ...")
     pull_request: str | None = Field(default=None, description="URL of the pull request it belongs to")
+    pending: int | None = Field(default=None, ge=0, description="Migrations not applied yet, there and just then")
 
 
 class MigrationStarted(_Migration, topic="migration.started", key="migration"):

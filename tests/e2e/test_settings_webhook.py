@@ -74,6 +74,7 @@ async def test_the_hook_phases_of_a_migration_are_posted_in_one_plain_form_under
             "pull_request": None,
             "duration_ms": 1834,
             "rows_affected": None,
+            "pending": None,
         },
     }
     assert from_json(second.body)["event"] == "migration.failed"
