@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from integrations.alertmanager.contract import TestAlertmanager
+from integrations.cloudwatch.contract import TestCloudWatch
+from integrations.datadog.contract import TestDatadog, TestDogStatsD
 from integrations.email.contract import TestEmail
 from integrations.github.contract import TestGitHub, TestGitHubAsApp
 from integrations.log.contract import TestLog
@@ -20,6 +22,9 @@ from integrations.webhook.contract import TestPlainWebhook, TestWebhook
 
 __all__ = [
     "TestAlertmanager",
+    "TestCloudWatch",
+    "TestDatadog",
+    "TestDogStatsD",
     "TestEmail",
     "TestGitHub",
     "TestGitHubAsApp",
