@@ -22,7 +22,7 @@ class Redactor:
 
     __slots__ = ("_secrets",)
 
-    def __init__(self, settings: BaseModel | None = None) -> None:
+    def __init__(self, settings: object = None) -> None:
         found = {secret for secret in secrets_in(settings) if len(secret) >= SHORTEST}
         found |= {quote(secret, safe="") for secret in found}
         found |= {json.dumps(secret, ensure_ascii=plain)[1:-1] for secret in found for plain in (True, False)}

@@ -21,33 +21,23 @@ def configure(level: str, style: Literal["auto", "console", "json"], *, colors: 
     """Set up logging for this process; lines go to standard error."""
     terminal = sys.stderr.isatty()
     console = style == "console" or (style == "auto" and terminal)
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
-        clean,
-    ]
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=terminal if colors is None else colors, pad_event_to=24)
         if console
         else structlog.processors.JSONRenderer(sort_keys=True)
     )
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_first(console=console),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
-        )
+        formatter(structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, console=console)
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -56,14 +46,34 @@ def configure(level: str, style: Literal["auto", "console", "json"], *, colors: 
         logging.getLogger(name).setLevel(level.upper())
 
 
+def formatter(*last: Processor, console: bool = False) -> logging.Formatter:
+    """Makes text of what our loggers and those of libraries say; the last of `last` returns it."""
+    processors: list[Processor] = [structlog.processors.format_exc_info, *last]
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_first(console=console), processors=processors)
+
+
+def _first(*, console: bool) -> list[Processor]:
+    """What every line goes through, whoever says it."""
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+        clean,
+    ]
+
+
 def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Escape what could forge a line or move a cursor, and cut what is endless."""
     return {key: _clean(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _clean(text: str) -> str:
-    if len(text) > MAX_VALUE_CHARACTERS:
-        text = text[:MAX_VALUE_CHARACTERS] + "..."
+    return escaped(text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + "...")
+
+
+def escaped(text: str) -> str:
+    """The text in which nothing ends a line or drives a terminal."""
     if text.isprintable():  # nearly all are
         return text
     return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in text)

@@ -17,6 +17,7 @@ from service.cli.events import listen, publish, topics
 from service.cli.explain import explain_
 from service.cli.groups import groups
 from service.cli.integrations import integrations
+from service.cli.logs import logs
 from service.cli.programs import demo, gateway, worker
 from service.cli.replay import replay
 from service.cli.routes import routes
@@ -57,5 +58,5 @@ def main() -> None:
 
 for command in (worker, gateway, publish, listen, topics, integrations, schedules, config, doctor, demo):
     main.add_command(command)
-for command in (explain_, routes, silence, dead, unknown, webhooks, groups, replay, audit):
+for command in (explain_, logs, routes, silence, dead, unknown, webhooks, groups, replay, audit):
     main.add_command(command)

@@ -33,6 +33,7 @@ from registry.settings import Settings
 from service import logs
 from service.gateway.app import build_app
 from service.http import serving
+from service.journal import keeping_journal
 from service.wiring import Runtime, open_runtime, read_settings
 
 PATIENCE_SECONDS = 30.0
@@ -204,6 +205,7 @@ async def every_route(stage: Stage, http: httpx.AsyncClient) -> str:
         http.get("/"),
         http.get("/readyz"),
         http.get("/api/v1/health", headers=key),
+        http.post("/api/v1/logs/query", json={"limit": 1000}, headers=key),
         http.post("/api/v1/events", json={"type": "vm.created", "data": {}}, headers=key),
         http.post("/api/v1/events", json={"type": "team.x"}, headers={"X-API-Key": SECRETS["api key"] + "x"}),
         *(
@@ -234,7 +236,7 @@ async def every_route(stage: Stage, http: httpx.AsyncClient) -> str:
 async def run_worker(stage: Stage, settings: Settings) -> int:
     """Deliver events while all goes well, and while everything fails. Returns how many became dead letters."""
     dead: list[Event[Any]] = []
-    async with open_runtime(settings, serve=True) as runtime:
+    async with open_runtime(settings, serve=True) as runtime, keeping_journal(runtime.bus, settings):
         await runtime.registry.start()
         await runtime.bus.subscribe("delivery.dead_lettered", dead.append)
         failed = TaskFailed(task_id="1", error="boom", pull_request="https://github.com/acme/api/pull/7")
@@ -296,7 +298,7 @@ async def test_no_secret_is_shown_by_a_worker_and_a_gateway_in_success_or_failur
     for shown in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
         assert_hidden("the settings", shown)
     assert await run_worker(stage, settings) >= 4
-    async with open_runtime(settings, serve=False) as runtime:
+    async with open_runtime(settings, serve=False) as runtime, keeping_journal(runtime.bus, settings):
         await runtime.registry.start()
         async with gateway(runtime) as http:
             answers = await make_trouble(stage, http)
@@ -306,6 +308,7 @@ async def test_no_secret_is_shown_by_a_worker_and_a_gateway_in_success_or_failur
     stored = await everything_stored(settings.events.url.get_secret_value())
     assert "vm.created" in stored
     assert "delivery.dead_lettered" in stored
+    assert stored.count("not delivered") > 10, "the journal was not searched"
     assert_hidden("Redis", stored)
     written = log.getvalue()
     for line in ("not delivered", "dead letter", "webhook refused", '"event": "request"'):
