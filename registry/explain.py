@@ -87,7 +87,8 @@ async def _gathered(bus: EventBus, event_id: str, line: Line, routing: Routing) 
         return ""
     route = routing.routes.get(group.route)
     window = "" if route is None else outside_of_windows(route, routing, now)
-    muted = window or (await NoiseStore(bus, routing).mutes()).why(alert.names, now)
+    mutes = await NoiseStore(bus, routing).mutes()
+    muted = window or mutes.why(alert.names, now, alert.cut) or mutes.doubt(alert.names, now, alert.cut)
     where = f"in the group {group.label or 'of its route'}, looked at next at {_moment(round(group.due * 1000))}"
     return f"{where}; {muted}" if muted else where
 

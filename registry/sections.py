@@ -99,7 +99,7 @@ def _host_and_port(addr: str) -> str:
 
 Count = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
-Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65_535)]
+Port = Annotated[int, Field(ge=0, le=65_535), BeforeValidator(_no_bool)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Host = Annotated[str, Field(min_length=1, max_length=253)]
 Address = Annotated[SecretStr, AfterValidator(_address)]
@@ -281,6 +281,16 @@ class Log(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level written")
     format: Literal["auto", "console", "json"] = Field(
         default="auto", description="console for people, json for machines; auto: console on a terminal"
+    )
+    keep: Count = Field(
+        default=10_000,
+        ge=0,
+        le=1_000_000,
+        description="Newest lines of all workers and gateways that stay in Redis, for `eventbus logs`, and as many "
+        "warnings; 0: none",
+    )
+    keep_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that stays there"
     )
 
 

@@ -7,15 +7,18 @@ adapter's own keys are checked by the model in its manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from integrations.base import Manifest, Target
+from registry.account import targets_of
 from registry.discovery import ENTRY_POINT_GROUP, NAME, RESERVED_KEYS, Adapter
 from registry.faults import ConfigError, Fault, Loc, describe, did_you_mean, keys_at, scrubbed, unknown_key
+from registry.noise.store import TABLE
 from registry.routes.check import Finding, check
 from registry.sections import Events, Gateway, IntegrationSettings, Log, Redis, Retention, Settings, Worker
 from registry.yaml_source import Source, read
@@ -30,7 +33,15 @@ not a number of seconds, so that short leases stay possible; with the default le
 
 def load(path: Path, adapters: Mapping[str, Adapter], environ: Mapping[str, str]) -> Settings:
     """Read and check a file. Raises ConfigError with all its faults, not just the first."""
-    return _Check(read(path, environ), adapters).settings()
+    return load_with_warnings(path, adapters, environ)[0]
+
+
+def load_with_warnings(
+    path: Path, adapters: Mapping[str, Adapter], environ: Mapping[str, str]
+) -> tuple[Settings, Sequence[Fault]]:
+    """The same, and what of the file is odd though not wrong."""
+    checked = _Check(read(path, environ), adapters)
+    return checked.settings(), checked.warnings
 
 
 def default_settings(adapters: Mapping[str, Adapter]) -> Settings:
@@ -38,15 +49,17 @@ def default_settings(adapters: Mapping[str, Adapter]) -> Settings:
     return _Check(Source("default settings"), adapters).settings()
 
 
-def route_findings(settings: Settings, adapters: Mapping[str, Adapter]) -> list[Finding]:
+def _route_findings(settings: Settings, adapters: Mapping[str, Adapter]) -> list[Finding]:
     """What is wrong or odd about the routes, with the integrations and the catalogue as they are."""
-    manifests = {
-        name: adapter.integration.manifest
-        for name, account in settings.integrations.items()
-        if account.enabled and (adapter := adapters.get(account.adapter)) and adapter.integration
-    }
+    manifests, targets = dict[str, Manifest](), dict[str, Sequence[Target]]()
+    for name, account in settings.integrations.items():
+        adapter = adapters.get(account.adapter)
+        if account.enabled and adapter and adapter.integration and account.config is not None:
+            manifests[name] = adapter.integration.manifest
+            if (named := targets_of(adapter.integration, account.config)) is not None:
+                targets[name] = named
     disabled = {name for name, account in settings.integrations.items() if not account.enabled}
-    return check(settings.routing, manifests, disabled)
+    return check(settings.routing, manifests, disabled, targets)
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -59,6 +72,7 @@ class _Check:
         self._source = source
         self._adapters = adapters
         self._faults = list(source.faults)
+        self.warnings: list[Fault] = []
 
     def settings(self) -> Settings:
         data = {key: value for key, value in self._source.data.items() if value is not None}  # an empty section
@@ -74,9 +88,9 @@ class _Check:
         return settings
 
     def _routes(self, settings: Settings) -> None:
-        for finding in route_findings(settings, self._adapters):
-            if not finding.is_warning:
-                self._fault(finding.path, finding.message)
+        for finding in _route_findings(settings, self._adapters):
+            said = self.warnings if finding.is_warning else self._faults
+            said.append(self._source.fault(finding.path, finding.message))
 
     def _integrations(self, sections: object) -> dict[str, IntegrationSettings]:
         if not isinstance(sections, dict):
@@ -94,6 +108,8 @@ class _Check:
             self._fault(loc, "a name is lower-case letters, digits, - and _, 63 at most, a letter first")
         if name == BUS:
             self._fault(loc, "is the bus' own name in /api/v1/health: choose another")
+        if name == TABLE:
+            self._fault(loc, "is the name of our own table in Redis, of silences and groups: choose another")
         if not isinstance(section, dict):
             self._fault(loc, "should be a mapping, such as `enabled: true`")
             return None
@@ -213,5 +229,5 @@ __all__ = [
     "Worker",
     "default_settings",
     "load",
-    "route_findings",
+    "load_with_warnings",
 ]

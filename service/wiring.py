@@ -6,7 +6,7 @@ The only place where the environment is read and where the parts of a process ar
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,15 @@ from registry.discovery import Adapter, discover
 from registry.judgement import describe
 from registry.metrics import Metrics
 from registry.registry import Registry
-from registry.settings import Events, IntegrationSettings, Settings, default_settings, load
+from registry.settings import (
+    Events,
+    Fault,
+    IntegrationSettings,
+    Settings,
+    default_settings,
+    load,
+    load_with_warnings,
+)
 
 SPOOL_AFTER = {"memory": timedelta(seconds=1), "replica": timedelta(seconds=1), "aof": timedelta(seconds=2.3)}
 
@@ -44,6 +52,11 @@ def read_settings(path: Path | None) -> Settings:
     """The settings of a file, or the defaults without one. Raises ConfigError with every fault."""
     adapters = discover().adapters
     return default_settings(adapters) if path is None else load(path, adapters, os.environ)
+
+
+def read_settings_with_warnings(path: Path) -> tuple[Settings, Sequence[Fault]]:
+    """The settings of a file and what is odd about it. Raises ConfigError with every fault."""
+    return load_with_warnings(path, discover().adapters, os.environ)
 
 
 def keeping(events: Events, *, patient: bool) -> dict[str, Any]:

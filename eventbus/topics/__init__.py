@@ -10,10 +10,17 @@ from eventbus.topics.approval import (
 )
 from eventbus.topics.delivery import DeliveryDeadLettered, DeliveryFailing, DeliveryGapFound
 from eventbus.topics.github import GitHubWebhook
-from eventbus.topics.integration import IntegrationDegraded, IntegrationDisabled, IntegrationRecovered, WebhookReceived
+from eventbus.topics.integration import (
+    IntegrationDegraded,
+    IntegrationDisabled,
+    IntegrationDrill,
+    IntegrationRecovered,
+    WebhookReceived,
+)
 from eventbus.topics.migration import MigrationCompleted, MigrationFailed, MigrationRolledBack, MigrationStarted
 from eventbus.topics.noise import NotificationDue
 from eventbus.topics.pagerduty import PagerDutyWebhook
+from eventbus.topics.silence import SilenceEnded, SilenceExpiring, SilenceStarted
 from eventbus.topics.slack import SlackAction, SlackAppMention, SlackChannelMessage, SlackCommand
 from eventbus.topics.task import TaskCompleted, TaskCreated, TaskFailed, TaskStarted
 from eventbus.topics.vm import VmCreated, VmFailed, VmStarted, VmStopped
@@ -32,6 +39,7 @@ __all__ = [
     "GitHubWebhook",
     "IntegrationDegraded",
     "IntegrationDisabled",
+    "IntegrationDrill",
     "IntegrationRecovered",
     "MigrationCompleted",
     "MigrationFailed",
@@ -39,6 +47,9 @@ __all__ = [
     "MigrationStarted",
     "NotificationDue",
     "PagerDutyWebhook",
+    "SilenceEnded",
+    "SilenceExpiring",
+    "SilenceStarted",
     "SlackAction",
     "SlackAppMention",
     "SlackChannelMessage",

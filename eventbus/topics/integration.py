@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from datetime import UTC, datetime
+
+from pydantic import AwareDatetime, Field
 
 from eventbus.payload import Payload
 
@@ -17,6 +19,20 @@ class WebhookReceived(Payload, topic="integration.webhook_received"):
     @classmethod
     def example(cls) -> WebhookReceived:
         return cls(integration="github", topics=("github.push",), size=7104)
+
+
+class IntegrationDrill(Payload, topic="integration.drill.*"):
+    """A worker is to send one marked notification; the topic ends with the integration's name."""
+
+    integration: str = Field(description="Which one")
+    target: str = Field(default="default", description="Which of its targets")
+    to: str = Field(default="", description="Channel, person or address; empty: the integration's own")
+    drill: str = Field(description="Identifies the drill")
+    until: AwareDatetime = Field(description="Nobody waits for it any more then")
+
+    @classmethod
+    def example(cls) -> IntegrationDrill:
+        return cls(integration="slack", drill="0199b3f0", until=datetime(2026, 1, 12, 10, 30, tzinfo=UTC))
 
 
 class IntegrationDegraded(Payload, topic="integration.degraded", key="integration"):

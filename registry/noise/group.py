@@ -23,10 +23,17 @@ MAX_ALERTS = 1_000
 MAX_BYTES = 1024 * 1024
 """Of all alerts of a group; beyond either bound alerts are counted, not kept: a group is written anew with each."""
 MAX_NAMES = 8 * 1024
+MAX_CUT = 20
+"""Paths of cut data that are told apart; of more, all of data counts as cut."""
+MAX_DOUBT = 300
+LONG = ("data", "event")
+"""Of the names, those without a bound of their own."""
+ALL_LONG = (("data",), ("event",))
 MAX_PARKED = 100
 MAX_SEEN = 1_000
 """Threads whose last event is remembered after they are forgotten, so that a late repeat of it says nothing new."""
 
+Paths = tuple[tuple[str, ...], ...]
 Status = Literal["firing", "resolved", "momentary"]
 Reason = Literal[
     "first notification",
@@ -50,6 +57,7 @@ class Alert(_State):
     by_time    resolved since its time was over, not by an event
     what       how the route tells of the latest event
     names      what conditions of silences and inhibitions may ask about
+    cut        paths of what the names do not hold whole; nothing is muted because of it
     """
 
     status: Status
@@ -60,6 +68,7 @@ class Alert(_State):
     by_time: bool = False
     what: Notification
     names: dict[str, JsonValue] = Field(default_factory=dict)
+    cut: Paths = ()
     size: int = 0
 
 
@@ -72,11 +81,12 @@ class Told(_State):
 
 
 class Covered(_State):
-    """An alert as a message tells of it."""
+    """An alert as a message tells of it. `doubt`: what might have muted it, had it been known what was cut."""
 
     sequence: int
     event_id: str
     status: Status
+    doubt: str = ""
 
 
 class Pending(_State):
@@ -160,7 +170,9 @@ def gather(group: Group, thread: str, alert: Alert, rules: Grouping, born: str) 
     if before is None and not _has_room(group, alert):
         return group.but(beyond=group.beyond + 1)
     if before is not None and sum(one.size for one in group.alerts.values()) - before.size + alert.size > MAX_BYTES:
-        alert = alert.model_copy(update={"what": before.what, "names": before.names, "size": before.size})
+        names = before.names | {name: of for name, of in alert.names.items() if name not in LONG}
+        kept = {"what": before.what, "names": names, "cut": ALL_LONG, "size": before.size}
+        alert = alert.model_copy(update=kept)
     since = before.since if before and before.status != "resolved" else alert.at
     return group.but(alerts={**group.alerts, thread: alert.model_copy(update={"since": since})})
 
@@ -195,10 +207,13 @@ class Flush:
     alerts: Mapping[str, Alert] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
 
-    def pending(self, what: Notification, event_id: str, now: float) -> Group:
-        """The group with this message on its way. `event_id`: of the time that is met."""
+    def pending(self, what: Notification, event_id: str, now: float, doubts: Mapping[str, str] | None = None) -> Group:
+        """The group with this message on its way. `event_id`: of the time that is met; `doubts`: of its threads."""
+        said = doubts or {}
         alerts = {
-            thread: Covered(sequence=one.sequence, event_id=one.event_id, status=one.status)
+            thread: Covered(
+                sequence=one.sequence, event_id=one.event_id, status=one.status, doubt=said.get(thread, "")[:MAX_DOUBT]
+            )
             for thread, one in self.alerts.items()
         }
         made = Pending(event_id=event_id, reason=self.reason, what=what, alerts=alerts, at=now)
@@ -310,20 +325,25 @@ def _ended(group: Group) -> Group:
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-def kept_names(names: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """What can be asked about an alert later, within MAX_NAMES bytes: long texts and lists are cut, then data goes."""
+def kept_names(names: Mapping[str, JsonValue]) -> tuple[dict[str, JsonValue], Paths]:
+    """What can be asked about an alert later, within MAX_NAMES bytes, and the paths of what is not whole: long texts
+    and lists are cut, then data goes."""
     for limit in (MAX_NAMES, 1_000, 100):
-        kept = {name: _cut(value, limit) for name, value in names.items()}
+        gone: dict[tuple[str, ...], None] = {}
+        kept = {name: _cut(of, limit, (name,), gone) if name in LONG else of for name, of in names.items()}
         if len(json.dumps(kept)) <= MAX_NAMES:
-            return kept
-    return {name: value for name, value in kept.items() if name not in ("data", "event")}
+            return kept, tuple(gone) if len(gone) <= MAX_CUT else tuple({path[:1]: None for path in gone})
+    return {name: value for name, value in kept.items() if name not in LONG}, ALL_LONG
 
 
-def _cut(value: JsonValue, limit: int) -> JsonValue:
+def _cut(value: JsonValue, limit: int, at: tuple[str, ...], gone: dict[tuple[str, ...], None]) -> JsonValue:
+    """The value within its limit. Where it is longer goes into `gone`: of what stands in a list, the list."""
+    if not isinstance(value, str | list | dict):
+        return value
+    if len(value) > limit:
+        gone[at] = None
     if isinstance(value, str):
         return value[:limit]
     if isinstance(value, list):
-        return [_cut(one, limit) for one in value[:limit]]
-    if isinstance(value, dict):
-        return {name: _cut(one, limit) for name, one in list(value.items())[:limit]}
-    return value
+        return [_cut(one, limit, at, gone) for one in value[:limit]]
+    return {name: _cut(of, limit, (*at, name), gone) for name, of in list(value.items())[:limit]}

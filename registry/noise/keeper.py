@@ -25,6 +25,7 @@ from registry.account import Account, Member
 from registry.dispatch import Dispatcher
 from registry.noise.digest import digest
 from registry.noise.group import Group, Pending, confirmed, doubted, flush, gather
+from registry.noise.mute import Mutes
 from registry.noise.store import TABLE, NoiseStore
 from registry.routes.decide import outside_of_windows
 from registry.routes.model import Grouping, Route, Routing
@@ -151,11 +152,15 @@ class Keeper:
             if group is None or (group.born, group.tick) != (due.born, due.number):
                 return group
             group, now = await self._settled(account, due, group), datetime.now(UTC)
-            flushed = flush(group, rules, now.timestamp(), await self._muted(group, route, now))
+            mutes = await self._store.mutes(fresh=True)
+            flushed = flush(group, rules, now.timestamp(), self._muted(mutes, group, route, now))
             after = flushed.group
             if flushed.reason:
                 words = digest(flushed, rules, route.notification, account.adapter.manifest.notifications)
-                after = flushed.pending(words, event.id, now.timestamp())
+                doubts = {
+                    thread: mutes.doubt(one.names, now, one.cut) for thread, one in flushed.alerts.items() if one.cut
+                }
+                after = flushed.pending(words, event.id, now.timestamp(), doubts)
             if await self._table.swap(_row(due.group), row, _dumped(after), lifetime=_lifetime(after)):
                 name = account.name if due.target == "default" else f"{account.name}.{due.target}"
                 await self._tell_dropped(name, due, group, flushed.dropped)
@@ -171,9 +176,9 @@ class Keeper:
             return confirmed(group, group.pending.event_id)
         return doubted(group) if state in (State.UNKNOWN, State.INTENT) else group.but(pending=None)
 
-    async def _muted(self, group: Group, route: Route, now: datetime) -> dict[str, str]:
-        mutes, window = await self._store.mutes(fresh=True), outside_of_windows(route, self._routing, now)
-        found = {thread: window or mutes.why(alert.names, now) for thread, alert in group.alerts.items()}
+    def _muted(self, mutes: Mutes, group: Group, route: Route, now: datetime) -> dict[str, str]:
+        window = outside_of_windows(route, self._routing, now)
+        found = {thread: window or mutes.why(one.names, now, one.cut) for thread, one in group.alerts.items()}
         return {thread: why for thread, why in found.items() if why}
 
     async def _send(
@@ -226,7 +231,8 @@ class Keeper:
         others = len(message.alerts) - 1
         said = message.reason + (f", in one message with {others:,} more" if others else "")
         for one in message.alerts.values():
-            await self._note(one.event_id, account, due.route, "told", said, due.group, url=result.url)
+            doubt = f"; {one.doubt}" if one.doubt else ""
+            await self._note(one.event_id, account, due.route, "told", said + doubt, due.group, url=result.url)
 
     async def _tell_dropped(self, account: str, due: NotificationDue, group: Group, dropped: Mapping[str, str]) -> None:
         for thread, reason in dropped.items():

@@ -6,21 +6,26 @@ something that was begun is ended in spite of them is decided where it is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from registry.routes.filters import as_text
+from eventbus.pattern import matches
+from registry.routes.evaluate import Cut
+from registry.routes.filters import Unknown, Value, as_text, is_cut
 from registry.routes.model import Inhibition, Inhibitions, Muted
-from registry.routes.template import Condition, MuteCondition
+from registry.routes.template import MuteCondition
 
 KEPT = timedelta(hours=120)
 """How long a silence can be looked up after its end: Alertmanager's default (--data.retention)."""
 MAX_SOURCES = 1_000
 """Alerts of one inhibition that are remembered; beyond them the oldest goes."""
+
+ABOUT_SILENCES = "silence.*"
+"""Topics that no silence mutes: its end would come unannounced."""
 
 Names = Mapping[str, Any]
 
@@ -85,32 +90,52 @@ class Mutes:
         """Whether nothing can be muted."""
         return not self.silences and not any(self.sources.values())
 
-    def why(self, names: Names, now: datetime) -> str:
-        """Why what these names say is not told of now; empty when it is. `names`: a route's, with `route` and `to`."""
-        for silence in self.silences:
-            if silence.stand(now) == "active" and silence.when.why_not(names) is None:
-                return f"muted by {silence}"
+    def why(self, names: Names, now: datetime, cut: Cut = ()) -> str:
+        """Why what these names say is not told of now; empty when it is.
+
+        names  a route's, with `route` and `to`
+        cut    what of them was cut: what depends on that mutes nothing
+        """
+        return next((f"muted by {what}" for what, doubt in self._apply(names, now, cut) if doubt is None), "")
+
+    def doubt(self, names: Names, now: datetime, cut: Cut) -> str:
+        """What might mute it and does not, since it asks about what was cut, in one sentence; empty for nothing."""
+        doubts = (f"not muted by {what}: {doubt.reason}" for what, doubt in self._apply(names, now, cut) if doubt)
+        return next(doubts, "")
+
+    def _apply(self, names: Names, now: datetime, cut: Cut) -> Iterator[tuple[str, Unknown | None]]:
+        """What mutes it, in words, or would if it were known what was cut."""
+        for silence in () if matches(ABOUT_SILENCES, names["topic"]) else self.silences:
+            held = silence.when.value(names, cut) if silence.stand(now) == "active" else False
+            if is_cut(held) or _holds(held):
+                yield str(silence), held if is_cut(held) else None
         for name, inhibition in self.inhibitions.items():
-            source = inhibitor(inhibition, self.sources.get(name, {}), names, now)
-            if source is not None:
+            source = inhibitor(inhibition, self.sources.get(name, {}), names, now, cut)
+            if isinstance(source, Source):
                 until = datetime.fromtimestamp(source.until, UTC)
                 fires = (
                     f"while {source.topic} ({source.event_id}) fires, until {until:%Y-%m-%dT%H:%M:%SZ} at the latest"
                 )
-                return f"muted by inhibition {name} {fires}"
-        return ""
+                yield f"inhibition {name} {fires}", None
+            elif source is not None:
+                yield f"inhibition {name}", source
 
 
-def inhibitor(inhibition: Inhibition, sources: Sources, names: Names, now: datetime) -> Source | None:
-    """What mutes an alert by an inhibition. One of both kinds is not muted by another such, nor by itself."""
-    if not sources or not _fits(inhibition.mutes, names):
+def inhibitor(
+    inhibition: Inhibition, sources: Sources, names: Names, now: datetime, cut: Cut = ()
+) -> Source | Unknown | None:
+    """What mutes an alert by an inhibition; Unknown where that depends on what was cut. One of both kinds is not muted
+    by another such, nor by itself."""
+    firing = [source for source in sources.values() if source.fires and now.timestamp() < source.until]
+    if not firing or not (fits := _fits(inhibition.mutes, names, cut)):
         return None
-    equal, is_source = _equal(inhibition, names), _fits(inhibition, names)
-    for source in sources.values():
-        fires = source.fires and now.timestamp() < source.until
-        if fires and source.equal == equal and not (is_source and source.two_sided):
-            return source
-    return None
+    is_source = _fits(inhibition, names, cut)
+    equal = [expression.value(names, cut) for expression in inhibition.equal]
+    unknown = next(filter(is_cut, [fits, is_source, *equal]), None)
+    if unknown is not None:
+        return unknown
+    same = [as_text(value) for value in equal]
+    return next((one for one in firing if one.equal == same and not (is_source and one.two_sided)), None)
 
 
 def observed(
@@ -132,18 +157,22 @@ def observed(
         fires=not ends,
         until=now.timestamp() + inhibition.lasts,
         equal=equal,
-        two_sided=_fits(inhibition.mutes, names),
+        two_sided=bool(_fits(inhibition.mutes, names)),
     )
     alive = {name: one for name, one in sources.items() if name != about and one.until > now.timestamp()}
     return dict(list({**alive, about: made}.items())[-MAX_SOURCES:])
 
 
-def _fits(side: Inhibition | Muted, names: Names) -> bool:
-    return side.matches(names["topic"]) and _holds(side.when, names)
+def _fits(side: Inhibition | Muted, names: Names, cut: Cut = ()) -> bool | Unknown:
+    """Whether a side of an inhibition selects it; an Unknown where that depends on what was cut."""
+    if not side.matches(names["topic"]):
+        return False
+    held = True if side.when is None else side.when.value(names, cut)
+    return held if is_cut(held) else _holds(held)
 
 
-def _holds(condition: Condition | None, names: Names) -> bool:
-    return condition is None or condition.why_not(names) is None
+def _holds(value: Value) -> bool:
+    return not isinstance(value, Unknown) and bool(value)
 
 
 def _equal(inhibition: Inhibition, names: Names) -> list[str]:

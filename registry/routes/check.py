@@ -7,15 +7,15 @@ would go wrong at night. Findings carry the place in the file; `settings` turns 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from eventbus.catalog import catalog
 from eventbus.event import Event
-from eventbus.pattern import is_wildcard, matches, matches_any
+from eventbus.pattern import is_wildcard, matches_any
 from eventbus.payload import Payload
-from integrations.base import Manifest
+from integrations.base import Manifest, Target
 from registry.faults import Loc, did_you_mean
 from registry.routes.decide import Decision
 from registry.routes.filters import Unknown
@@ -37,11 +37,22 @@ class Finding:
     is_warning: bool = False
 
 
-def check(routing: Routing, manifests: Mapping[str, Manifest], disabled: Collection[str] = ()) -> list[Finding]:
-    """Every finding, each once. `manifests`: those of the enabled integrations by their names in the settings."""
+def check(
+    routing: Routing,
+    manifests: Mapping[str, Manifest],
+    disabled: Collection[str] = (),
+    targets: Mapping[str, Sequence[Target]] | None = None,
+) -> list[Finding]:
+    """Every finding, each once.
+
+    manifests  those of the enabled integrations, by their names in the settings
+    targets    of those that name their own
+    """
     found: dict[Finding, None] = {}
     for name, route in routing.routes.items():
-        for finding in _findings(name, route, routing, manifests, disabled):
+        named = (targets or {}).get(route.to)
+        unreached = () if named is None or not route.enabled else _unreached(route, named)
+        for finding in [*_findings(name, route, routing, manifests, disabled), *unreached]:
             path = ("routes", name, *finding.path)
             found[Finding(path, finding.message, finding.is_warning)] = None
     for name, inhibition in routing.inhibitions.items():
@@ -85,6 +96,17 @@ def _offered(route: Route, manifest: Manifest) -> Iterator[Finding]:
     if kind not in offered:
         makes = ", ".join(offered) or "none"
         yield Finding((at,), f"{manifest.title} makes no {at} {kind!r}{did_you_mean(kind, offered)}; it makes: {makes}")
+
+
+def _unreached(route: Route, targets: Sequence[Target]) -> Iterator[Finding]:
+    """Topics that nobody is subscribed to: a route chooses among the events that a target takes, and adds none."""
+    literal = None if route.target is None or route.target.references else route.target.render({}).text.strip()
+    meant = [one for one in targets if one.name == literal] or targets
+    whose = f"the target {literal} of {route.to}" if len(meant) == 1 and literal else f"any target of {route.to}"
+    for n, topic in enumerate(route.topics):
+        if not any(_common(topic, taken) for one in meant for taken in one.topics):
+            text = f"{topic} is not among the topics of {whose}, so nothing goes this way: add it there"
+            yield Finding(("topics", n), text, is_warning=True)
 
 
 def _windows(route: Route, routing: Routing) -> Iterator[Finding]:
@@ -156,12 +178,17 @@ def _classes(route: Route | Inhibition | Muted) -> Iterator[tuple[str, type[Payl
 
 
 def _common(pattern: str, other: str) -> str | None:
-    """A topic that two patterns both select, made of either's words."""
-    for one, two in ((other, pattern), (pattern, other)):
-        topic = one.replace("*", "any").replace(">", "any")
-        if matches(two, topic):
-            return topic
-    return None
+    """A topic that two patterns both select; None where there is none."""
+    left, right, made = pattern.split("."), other.split("."), list[str]()
+    while left and right and ">" not in (left[0], right[0]):
+        one, two = left.pop(0), right.pop(0)
+        if one != two and "*" not in (one, two):
+            return None
+        made.append(two if one == "*" else one)
+    if bool(left) is not bool(right):
+        return None
+    made += right if left[:1] == [">"] else left  # > stands for all that the other has left
+    return ".".join("any" if part in ("*", ">") else part for part in made)
 
 
 def _tried(name: str, route: Route, routing: Routing, manifest: Manifest | None) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eventbus.event import Event
+from eventbus.topics.integration import IntegrationDrill
 from eventbus.topics.noise import NotificationDue
 from registry.routes.model import Route, Routing
 from registry.routes.scope import Names, names_for, names_of
@@ -71,7 +72,7 @@ def _mismatch(route: Route, event: Event[Any], names: Names, stopped: str) -> st
 
 def asks_nothing(event: Event[Any]) -> bool:
     """Whether it tells of our own doing, such as what one of our artifacts caused: acting on that might never end."""
-    return isinstance(event.data, NotificationDue) or bool(getattr(event.data, "ours", False))
+    return isinstance(event.data, NotificationDue | IntegrationDrill) or bool(getattr(event.data, "ours", False))
 
 
 def outside_of_windows(route: Route, routing: Routing, now: datetime) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from jinja2 import nodes
 
-from registry.routes.filters import FILTERS, TESTS, Unknown, Value, as_text, bounded, cut, is_number, kind
-from registry.routes.syntax import references, written
+from registry.routes.filters import FILTERS, TESTS, Unknown, Value, as_text, bounded, cut, is_cut, is_number, kind
+from registry.routes.syntax import path_of, references, written
 
 MAX_STEPS = 50_000
 """Nodes that may be visited for one text or condition; a usual template has some hundred."""
@@ -27,6 +27,8 @@ LARGEST = 2**63
 MAX_SHOWN = 60
 
 Names = Mapping[str, Value]
+Cut = Sequence[tuple[str, ...]]
+"""Paths of what names held and do not hold whole any more. What reads one of them, or a part of it, is Unknown."""
 
 _ARITHMETIC: dict[type[nodes.Node], Callable[[Any, Any], Any]] = {
     nodes.Add: operator.add,
@@ -51,8 +53,9 @@ class Spent(Exception):
 class Evaluation:
     """One walk. `noted` collects what was Unknown where text was wanted, with its line."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut: Cut = ()) -> None:
         self.noted: list[tuple[int, Unknown]] = []
+        self._cut = cut
         self._steps = 0
         self._began = time.thread_time()
 
@@ -122,6 +125,13 @@ class Evaluation:
 
     def value(self, node: nodes.Node, names: Names) -> Value:
         """What an expression comes to: JSON or Unknown. Raises Spent."""
+        path = path_of(node) if self._cut else ()
+        for gone in self._cut if path else ():
+            if all(one == other for one, other in zip(path, gone, strict=False)):
+                return Unknown(f"{'.'.join(gone)} was too long to be kept whole", is_cut=True)
+        return self._value(node, names)
+
+    def _value(self, node: nodes.Node, names: Names) -> Value:
         self._step()
         match node:
             case nodes.Const():
@@ -129,7 +139,7 @@ class Evaluation:
             case nodes.Name():
                 return names.get(node.name, Unknown(f"{node.name} is missing"))
             case nodes.Getattr():
-                return self._part(node, self.value(node.node, names), node.attr)
+                return self._part(node, self._whole(node.node, names), node.attr)
             case nodes.Getitem():
                 return self._item(node, names)
             case nodes.List() | nodes.Tuple():
@@ -142,17 +152,28 @@ class Evaluation:
             case nodes.Compare():
                 return self._compared(node, names)
             case nodes.CondExpr():
-                chosen = node.expr1 if self.is_true(node.test, names) else node.expr2
-                return "" if chosen is None else self.value(chosen, names)
+                return self._chosen(node, names)
             case nodes.Filter() | nodes.Test():
                 return self._applied(node, names)
             case nodes.Concat():
-                return bounded(as_text(self._wanted(part, names)) for part in node.nodes)
+                parts = [self._wanted(part, names) for part in node.nodes]
+                return next(filter(is_cut, parts), None) or bounded(map(as_text, parts))
             case nodes.BinExpr():
                 return self._sum(node, names)
             case nodes.Neg() | nodes.Pos():
                 return self._signed(node, names)
         raise TypeError(f"{type(node).__name__} was not refused")
+
+    def _whole(self, node: nodes.Node, names: Names) -> Value:
+        """What a path goes on from: of a whole that was cut somewhere, the rest is there."""
+        return self._value(node, names) if path_of(node) else self.value(node, names)
+
+    def _chosen(self, node: nodes.CondExpr, names: Names) -> Value:
+        test = self.value(node.test, names)
+        if is_cut(test):
+            return test
+        chosen = node.expr1 if not isinstance(test, Unknown) and test else node.expr2
+        return "" if chosen is None else self.value(chosen, names)
 
     def _step(self) -> None:
         self._steps += 1
@@ -170,7 +191,7 @@ class Evaluation:
         return whole[name] if name in whole else Unknown(f"{written(node)} is missing")
 
     def _item(self, node: nodes.Getitem, names: Names) -> Value:
-        whole = self.value(node.node, names)
+        whole = self._whole(node.node, names)
         if isinstance(node.arg, nodes.Slice):
             return self._sliced(node, whole, node.arg, names)
         at = self.value(node.arg, names)
@@ -201,9 +222,9 @@ class Evaluation:
         if not isinstance(left, Unknown) and bool(left) is ends:
             return left
         right = self.value(node.right, names)
-        if isinstance(left, Unknown) and not isinstance(right, Unknown) and bool(right) is not ends:
-            return left
-        return right
+        if not isinstance(right, Unknown) and bool(right) is ends:
+            return right
+        return left if isinstance(left, Unknown) and (left.is_cut or not isinstance(right, Unknown)) else right
 
     def _compared(self, node: nodes.Compare, names: Names) -> Value:
         left, result = self.value(node.expr, names), True

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 Value = Any
 """JSON, or Unknown."""
@@ -30,10 +30,17 @@ class Unknown:
 
     reason      for people: `data.environment is missing`
     is_mistake  the template asks what no event can answer, such as text + 1
+    is_cut      the event had an answer that was not kept: no `default` and no `is defined` may guess it
     """
 
     reason: str
     is_mistake: bool = False
+    is_cut: bool = False
+
+
+def is_cut(value: Value) -> TypeGuard[Unknown]:
+    """Whether it was there, and was not kept."""
+    return isinstance(value, Unknown) and value.is_cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ def is_number(value: Value) -> bool:
 
 
 def _default(value: Value, instead: Value) -> Value:
+    if is_cut(value):
+        return value
     return instead if value is None or value == "" or isinstance(value, Unknown) else value
 
 
@@ -183,8 +192,13 @@ FILTERS: Mapping[str, Word] = {
     "upper": Word(lambda value: as_text(value).upper()[:MAX_TEXT]),
 }
 
+
+def _defined(value: Value) -> Value:
+    return value if is_cut(value) else not isinstance(value, Unknown)
+
+
 TESTS: Mapping[str, Word] = {
-    "defined": Word(lambda value: not isinstance(value, Unknown), takes_unknown=True),
+    "defined": Word(_defined, takes_unknown=True),
     "none": Word(lambda value: value is None),
     "number": Word(is_number),
     "string": Word(lambda value: isinstance(value, str)),

@@ -114,6 +114,11 @@ def references(node: nodes.Node, own: frozenset[str] = frozenset()) -> Iterator[
         yield from references(child, own)
 
 
+def path_of(node: nodes.Node) -> tuple[str, ...]:
+    """The path into the event that a node reads, as far as it is spelled out; empty for any other expression."""
+    return _path(node)[0] if isinstance(node, nodes.Name | nodes.Getattr | nodes.Getitem) else ()
+
+
 def written(node: nodes.Node) -> str:
     """An expression as it may be written, in one line."""
     match node:

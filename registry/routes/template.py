@@ -14,7 +14,7 @@ from jinja2 import nodes
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from registry.routes.evaluate import Evaluation, Names, Spent
+from registry.routes.evaluate import Cut, Evaluation, Names, Spent
 from registry.routes.filters import ENDING, MAX_TEXT, Unknown, Value
 from registry.routes.syntax import (
     GROUP_NAMES,
@@ -119,10 +119,10 @@ class Condition(_Parsed):
         except (Spent, RecursionError) as error:
             return f"given up: {_why(error)}"
 
-    def value(self, names: Names) -> Value:
-        """What it comes to: JSON or Unknown."""
+    def value(self, names: Names, cut: Cut = ()) -> Value:
+        """What it comes to: JSON or Unknown. `cut`: what of the names was cut."""
         try:
-            return Evaluation().value(self.tree, names)
+            return Evaluation(cut).value(self.tree, names)
         except (Spent, RecursionError) as error:
             return Unknown(f"given up: {_why(error)}")
 

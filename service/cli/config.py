@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from registry.discovery import discover
-from registry.settings import ConfigError, route_findings
+from registry.settings import ConfigError, Fault
 from service.cli import output
 from service.cli.shell import USAGE, fail, json_option
 from service.schema import config_schema
-from service.wiring import read_settings
+from service.wiring import read_settings_with_warnings
 
 
 @click.group()
@@ -25,27 +25,29 @@ def config() -> None:
 def check(file: Path, as_json: bool) -> None:
     """Check a settings FILE: every fault at once, each with its line. Exit code 2 when there are any."""
     try:
-        settings = read_settings(file)
+        settings, warnings = read_settings_with_warnings(file)
     except ConfigError as error:
         if not as_json:
             fail(str(error), USAGE)
-        faults = [{"line": fault.line, "path": fault.dotted, "message": fault.message} for fault in error.faults]
+        faults = [_document(fault) for fault in error.faults]
         output.as_json({"file": str(file), "ok": False, "faults": faults})
         raise SystemExit(USAGE) from None
-    warnings = [finding for finding in route_findings(settings, discover().adapters) if finding.is_warning]
     on = sorted(name for name, section in settings.integrations.items() if section.enabled)
     off = sorted(name for name, section in settings.integrations.items() if not section.enabled)
     if as_json:
-        said = [{"path": ".".join(map(str, warning.path)), "message": warning.message} for warning in warnings]
+        said = [_document(warning) for warning in warnings]
         output.as_json(
             {"file": str(file), "ok": True, "bus": settings.events.safe_url, "on": on, "off": off, "warnings": said}
         )
         return
     for warning in warnings:
-        click.echo(
-            f"{click.style('warning:', fg='yellow')} {'.'.join(map(str, warning.path))}: {warning.message}", err=True
-        )
+        where = output.printable(f"{file}:{warning.line}: {warning.dotted}: {warning.message}")
+        click.echo(f"{click.style('warning:', fg='yellow')} {where}", err=True)
     click.echo(f"{file} is right: bus {settings.events.safe_url}; on: {', '.join(on)}; off: {', '.join(off) or 'none'}")
+
+
+def _document(fault: Fault) -> dict[str, str | int]:
+    return {"line": fault.line, "path": fault.dotted, "message": fault.message}
 
 
 @config.command(epilog="\b\nExample:\n  eventbus config schema > eventbus.schema.json")

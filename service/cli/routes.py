@@ -118,10 +118,20 @@ def test(topic: str, data: str | None, at: datetime | None, as_json: bool, path:
     tried = run(work())
     if as_json:
         output.as_json({"event": event.model_dump(mode="json"), "routes": tried})
+    elif not tried:
+        click.echo(_nobody_takes(topic, settings))
     else:
         _show_tried(tried)
     if any(one["fault"] for one in tried):
         raise SystemExit(FAILED)
+
+
+def _nobody_takes(topic: str, settings: Settings) -> str:
+    names = [name for name, one in settings.integrations.items() if one.enabled]
+    if not names:
+        return f"nothing takes {topic}: no integration is enabled; eventbus integrations list shows what there is"
+    said = f"nothing takes {topic}: no route names it, and by itself none of these does: {', '.join(names)}"
+    return f"{said}; add it to the topics of one of them"
 
 
 def _event(topic: str, data: str | None) -> Event[Any]:
@@ -171,17 +181,20 @@ def _result(route: str, to: str, *, reason: str = "", **more: Any) -> dict[str, 
 
 
 def _previewed(account: Account, what: What, thread: str, topic: str, routing: Routing) -> dict[str, Any]:
-    """What it would send. An event may go to several targets; a notification or artifact goes to the default one."""
+    """What it would send, to each target that takes the topic."""
     shown = {"thread": thread, "what": _what(what)}
     if account.fault:
         return {**shown, "fault": f"not ready: {account.fault}"}
     if type(account.adapter).preview is Integration.preview:
         return {**shown, "notes": [f"{account.name} offers no preview of its requests"]}
     names = [target.name for _, target in account.targets(routing) if matches_any(target.topics, topic)]
+    meant = {name: addressed for name in names if (addressed := account.addressed(what, name)) is not None}
+    if not meant:
+        return {**shown, "reason": f"no target of {account.name} that takes {topic} is meant"}
     found: list[Preview] = []
     try:
-        for name in names if isinstance(what, Event) else ["default"]:
-            found += account.adapter.preview(what, Delivery(key=new_id(), target=name, thread=thread))
+        for name, one in meant.items():
+            found += account.adapter.preview(one, Delivery(key=new_id(), target=name, thread=thread))
     except IntegrationError as error:
         return {**shown, "fault": error.detail}
     return {**shown, "requests": [{"doing": one.doing, "request": one.request, "body": one.body} for one in found]}

@@ -42,6 +42,29 @@ def test_it_is_a_schema() -> None:
     assert len(SHOWN) > 10
 
 
+KEYWORDS = {*Draft202012Validator.VALIDATORS, "$schema", "$defs", "title", "description", "default", "examples"}
+KEYWORDS |= {"then", "else", "writeOnly"}
+
+
+def words(node: Any) -> Iterator[str]:
+    """The keywords of a schema and of those in it."""
+    if isinstance(node, list):
+        for one in node:
+            yield from words(one)
+    elif isinstance(node, dict):
+        yield from node
+        for key, value in node.items():
+            if key in ("properties", "$defs", "patternProperties"):
+                yield from words([*value.values()])
+            elif key not in ("default", "examples", "enum", "const", "required"):
+                yield from words(value)
+
+
+def test_it_says_nothing_that_no_validator_reads() -> None:
+    """A bound that stands outside of a `BeforeValidator` comes out as pydantic's own word for it, such as `le`."""
+    assert set(words(SCHEMA)) - KEYWORDS == set()
+
+
 @pytest.mark.parametrize("name", SHOWN)
 def test_settings_that_we_show_pass(name: str) -> None:
     assert faults(SHOWN[name]) == []
@@ -62,6 +85,10 @@ WRONG = {
     "a section that is not known": "{workers: {}}",
     "a list that is too short": "{integrations: {webhook: {endpoints: []}}}",
     "a text for a number": "{worker: {concurrency: many}}",
+    "a number that is too large": "{worker: {concurrency: 1001}}",
+    "a number that is too small": "{worker: {lease_seconds: 0.01}}",
+    "a port that is none": "{gateway: {port: 65536}}",
+    "a port below zero": "{worker: {port: -1}}",
     "a word that is none of them": "{log: {level: loud}}",
     "an adapter's key that is not known": "{integrations: {log: {levle: info}}}",
     "a key of another adapter": "{integrations: {ops: {adapter: log, bot_token: x}}}",

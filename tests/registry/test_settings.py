@@ -357,6 +357,7 @@ def test_all_faults_are_reported_at_once_by_line(loaded: Load) -> None:
     [
         ("integrations: {Chat: {bot_token: x}}", "1: integrations.Chat: a name is lower-case"),
         ("integrations: {event_bus: {adapter: log}}", "1: integrations.event_bus: is the bus' own name"),
+        ("integrations: {noise: {adapter: log}}", "1: integrations.noise: is the name of our own table in Redis"),
         ("integrations: {c: {adapter: chatt}}", "1: integrations.c.adapter: no adapter 'chatt' is installed, did you"),
         ("integrations: [chat]", "1: integrations: should be a mapping"),
         ("integrations: {chat: yes}", "1: integrations.chat: should be a mapping"),

@@ -26,7 +26,9 @@ from registry.noise.group import (
     kept_names,
     sent,
 )
+from registry.routes.filters import is_cut
 from registry.routes.model import Grouping
+from registry.routes.template import MuteCondition
 
 RULES = Grouping()
 QUIET = Grouping(send_resolved=False)
@@ -435,15 +437,61 @@ def test_alerts_that_grow_afterwards_keep_within_the_bytes_too() -> None:
 
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda of: st.lists(of) | st.dictionaries(st.text(), of)))
 def test_what_is_kept_to_be_asked_about_fits(data: Any) -> None:
-    kept = kept_names({"topic": "vm.failed", "data": {"a": data}, "severity": "error"})
+    kept, _ = kept_names({"topic": "vm.failed", "data": {"a": data}, "severity": "error"})
     assert len(json.dumps(kept)) <= MAX_NAMES
     assert (kept["topic"], kept["severity"]) == ("vm.failed", "error")
 
 
 def test_long_data_is_cut_before_it_goes() -> None:
-    kept = kept_names({"topic": "t", "data": {"host": "web-1", "log": "x" * 100_000}})
+    kept, cut = kept_names({"topic": "t", "data": {"host": "web-1", "log": "x" * 100_000}})
     assert kept["data"] == {"host": "web-1", "log": "x" * 1_000}
-    assert "data" not in kept_names({"topic": "t", "data": {str(n): "y" * 99 for n in range(200)}})
+    assert cut == (("data", "log"),)
+    kept, cut = kept_names({"topic": "t", "data": {str(n): "y" * 99 for n in range(200)}})
+    assert "data" not in kept
+    assert ("data",) in cut
+
+
+SMALL = {"a": "x" * 90, "b": [1, 2, {"c": "d"}], "e": {"f": None}}
+SAID = [
+    "'x' in data.a",
+    "not ('x' in data.a)",
+    "'q' not in data.long",
+    "not (data.long is defined)",
+    "data.b[2].c == 'd'",
+]
+SAID += ["(data.long | default('x')) == 'x'", "'q' if data.long else 'p'", "(data.long ~ '') == ''", "data.e.f is none"]
+SAID += ["(data.many | length) == 1", "(data.many | last) == 5", "(data.deep | json) == '{}'", "data.deep.y == 1"]
+SAID += ["not (data.deep.x is defined)", "((data.long and data.nope) | default(1)) == 1", "(data | items | first) == 1"]
+SAID += ["((data.long == 'x' and data.nope) | default(1)) == 1", "(data.nope | default(data.long)) == 'x'"]
+SAID += ["to == 'slack' or data.long == 'x'", "to == 'slack' and data.long == 'x'", "data['long'][0] == 'x'", "true"]
+
+
+@pytest.mark.parametrize("length", [1, 2_000, 9_000])
+@pytest.mark.parametrize("said", SAID)
+def test_no_condition_holds_of_what_was_kept_that_does_not_hold_of_the_event(said: str, length: int) -> None:
+    data = {**SMALL, "long": "x" * length + "q", "many": list(range(length)), "deep": {"x": "y" * length, "y": 1}}
+    whole: dict[str, Any] = {"topic": "t", "to": "slack", "data": data, "event": {}}
+    kept, cut = kept_names(whole)
+    condition = MuteCondition.of(said)
+    known, full = condition.value(kept, cut), condition.value(whole)
+    assert known == full or is_cut(known)
+    assert cut or known == full
+
+
+def test_alerts_without_room_for_their_data_are_not_judged_by_that_of_an_earlier_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("registry.noise.group.MAX_BYTES", 1_000)
+    group, rules = Group(route="r", values={}), Grouping()
+    for number, (severity, log) in enumerate([("info", "x"), ("critical", "x" * 1_000)], 1):
+        names: dict[str, Any] = {"severity": severity, "data": {"log": log}}
+        kept, cut = kept_names(names)
+        words = Notification(message="x")
+        alert = Alert(status="firing", event_id="e", sequence=number, since=0, at=0, what=words, names=kept, cut=cut)
+        group = gather(group, "t", alert, rules, "life")
+    (alert,) = group.alerts.values()
+    assert alert.names["severity"] == "critical"
+    assert is_cut(MuteCondition.of("data.log == 'x'").value(alert.names, alert.cut))
 
 
 # -- whatever happens -------------------------------------------------------------------------------------------------

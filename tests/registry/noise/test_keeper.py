@@ -10,6 +10,7 @@ import pytest
 
 from eventbus import DeadLetter, Event, EventBus, catalog
 from eventbus.redis.embedded import EmbeddedRedis
+from eventbus.topics import DeliveryDeadLettered
 from integrations.slack.fake import FakeSlack, Posted
 from registry.noise.keeper import group_of
 from registry.noise.mute import Silence
@@ -195,6 +196,24 @@ async def told_since(bus: EventBus, event: Event[Any], first: float) -> bool:
     return at > first
 
 
+async def test_what_fails_at_every_interval_is_told_once_until_it_is_repeated(slack: FakeSlack) -> None:
+    """The recipe of docs/routes.md: a group elsewhere is tried anew at each of its times, as in Alertmanager."""
+    group = {"wait": 0, "interval": 0.2, "repeat": 3600, "lasts": 3600}
+    key, text = "{{ data.group }}-{{ data.event_topic }}", "{{ data.group }}: {{ data.error }}"
+    route = {"topics": ["delivery.dead_lettered"], "to": "slack", "dedup_key": key, "text": text, "group": group}
+    url, rules = new_address(), routing({"dead": route})
+    failing = DeliveryDeadLettered.example().model_copy(
+        update={"group": "pagerduty", "event_topic": "notification.due.pagerduty"}
+    )
+    async with worker(url, slack, rules), opened(url) as bus:
+        for times in range(1, 5):
+            event = catalog.event(failing)
+            await bus.publish(event)
+            await until(lambda one=event: all_say(bus, [one], "grouped"), "it is gathered")  # type: ignore[misc]
+            await until(lambda n=times: looked_at(bus, 2 * n), "the group was looked at since")  # type: ignore[misc]
+    assert slack.effects() == ["C0GENERAL: pagerduty: channel_not_found"]
+
+
 # -- silences and inhibitions -----------------------------------------------------------------------------------------
 
 
@@ -227,7 +246,7 @@ async def test_what_a_silence_held_back_is_told_when_it_ends(slack: FakeSlack) -
 
 
 async def looked_at(bus: EventBus, times: int) -> bool:
-    return any(one.event.data.number > times for one in await bus.scheduled())
+    return any(getattr(one.event.data, "number", 0) > times for one in await bus.scheduled())
 
 
 async def test_a_silenced_moment_is_not_told_and_its_trail_says_by_what(slack: FakeSlack) -> None:
@@ -240,6 +259,36 @@ async def test_a_silenced_moment_is_not_told_and_its_trail_says_by_what(slack: F
         (*_, last) = await bus.trail.read(event.id)
     assert str(last["detail"]).startswith("muted by silence s1 until ")
     assert slack.effects() == []
+
+
+async def test_a_channel_is_told_that_a_silence_will_end_though_it_mutes_everything(slack: FakeSlack) -> None:
+    text = "{{ data.comment }} of {{ data.by }} ends soon"
+    url, rules = new_address(), routing({"told": {"topics": ["silence.expiring"], "to": "slack", "text": text}})
+    async with worker(url, slack, rules), worker(url, slack, rules), opened(url) as bus:
+        now = datetime.now(UTC)
+        said = {"id": "s1", "when": "true", "starts": now, "ends": now + timedelta(seconds=2), "by": "ada"}
+        await NoiseStore(bus, rules).put(Silence.model_validate({**said, "comment": "the load test"}))
+        await until(lambda: slack.messages, "the channel is told")
+        assert datetime.now(UTC) < now + timedelta(seconds=60)
+        await until(lambda: is_empty(bus), "all of it was told")
+    assert slack.effects() == ["C0GENERAL: the load test of ada ends soon"]
+
+
+async def is_empty(bus: EventBus) -> bool:
+    return not await bus.scheduled()
+
+
+async def test_what_was_cut_from_an_event_mutes_nothing_and_the_trail_says_so(slack: FakeSlack) -> None:
+    url, rules = new_address(), routing({"failures": FAILURES})
+    tables = [f"table-{number}" for number in range(2_000)]
+    async with worker(url, slack, rules), opened(url) as bus:
+        await NoiseStore(bus, rules).put(silence("'table-1999' not in data.tables"))
+        event = failed(tables=tables)
+        await bus.publish(event)
+        await until(lambda: says(bus, event.id, "told"), "it is told, since the silence does not hold")
+        (*_, last) = await bus.trail.read(event.id)
+    assert "; not muted by silence s1 until " in str(last["detail"])
+    assert str(last["detail"]).endswith(": data.tables was too long to be kept whole")
 
 
 async def says(bus: EventBus, event_id: str, outcome: str) -> bool:

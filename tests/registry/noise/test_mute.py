@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from eventbus import Event, catalog
+from eventbus.topics import SilenceExpiring
 from registry.noise.mute import MAX_SOURCES, Mutes, Silence, Sources, observed
 from registry.routes.model import Inhibition, Route, Routing
 from registry.routes.scope import names_of, names_on
@@ -65,6 +66,10 @@ def test_a_silence_holds_from_its_start_until_before_its_end(after: int, stand: 
 
 def test_a_silence_about_a_field_that_is_missing_does_not_hold() -> None:
     assert not Mutes([silence('data.environment == "staging"')]).why(about(failed()), NOON)
+
+
+def test_no_silence_mutes_what_is_told_of_silences() -> None:
+    assert not Mutes([silence("true")]).why(about(catalog.event(SilenceExpiring.example())), NOON)
 
 
 def test_a_wrong_condition_is_refused_with_the_place_of_the_fault() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from integrations.base import Manifest
+from integrations.base import Manifest, Target
 from registry.routes.check import check
 from registry.routes.model import WORDS
 from tests.registry.routes.conftest import routing
@@ -166,3 +166,34 @@ def test_inhibitions_are_checked_on_both_sides() -> None:
 def test_what_can_t_be_grouped_is_refused(route: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         routing({"r": {"topics": ["task.failed"], "to": "slack", **route}})
+
+
+@pytest.mark.parametrize(
+    ("topic", "taken", "is_reached"),
+    [
+        ("vm.created", "vm.created", True),
+        ("vm.created", "vm.*", True),
+        ("vm.*", "*.created", True),
+        ("vm.>", "*.*.failed", True),
+        (">", "vm.created", True),
+        ("a.*.c", "a.b.>", True),
+        ("a.*", "a.b.>", False),
+        ("vm.*", "task.*", False),
+        ("vm.created", "vm.created.twice", False),
+        ("vm.>", "vm", False),
+    ],
+)
+def test_a_topic_that_no_target_takes_is_warned_of(topic: str, taken: str, is_reached: bool) -> None:
+    for one, other in ((topic, taken), (taken, topic)):
+        of = routing({"r": {"topics": [one], "to": "slack", "text": "x"}})
+        said = check(of, MANIFESTS, targets={"slack": [Target("a", (other,)), Target("b", ("nothing.here",))]})
+        assert [one.path for one in said if "any target" in one.message] == (
+            [] if is_reached else [("routes", "r", "topics", 0)]
+        )
+
+
+def test_a_route_that_names_its_target_needs_that_one_to_take_its_topics() -> None:
+    targets = {"slack": [Target("a", ("vm.*",)), Target("b", ("task.*",))]}
+    for target, is_reached in (("a", True), ("b", False), ("{{ data.vm_id }}", True), ("elsewhere", True)):
+        of = routing({"r": {"topics": ["vm.created"], "to": "slack", "text": "x", "target": target}})
+        assert (check(of, MANIFESTS, targets=targets) == []) is is_reached

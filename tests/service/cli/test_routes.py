@@ -183,7 +183,56 @@ def test_a_template_that_is_malformed_is_found_with_its_line(tmp_path: Path) -> 
 def test_what_is_only_odd_is_a_warning(file: str) -> None:
     checked = eventbus("config", "check", file)
     assert checked.exit_code == 0
-    assert "warning: routes.nowhere.to: off is disabled, so nothing goes this way" in checked.stderr
+    assert "routes.nowhere.to: off is disabled, so nothing goes this way" in checked.stderr
+    line = Path(file).read_text().partition('to: "off"')[0].count("\n") + 1
+    assert f"warning: {file}:{line}: routes.nowhere.to: " in checked.stderr
+    (warning,) = json.loads(eventbus("config", "check", file, "--json").stdout)["warnings"]
+    assert (warning["line"], warning["path"]) == (line, "routes.nowhere.to")
+
+
+ENDPOINTS = """
+integrations:
+  webhook:
+    endpoints:
+      - {name: billing, url: "https://one.example.com/x", topics: [vm.*], secret: 0123456789abcdef0123456789abcdef}
+      - {name: audit, url: "https://two.example.com/x", topics: ["*.failed"], secret: 0123456789abcdef0123456789abcdef}
+routes:
+  told: {topics: [task.failed, task.*], to: webhook, text: "{{ data.error }}"}
+  billed:
+    topics: [task.failed]
+    to: webhook
+    text: "{{ data.error }}"
+    target: billing
+  unheard:
+    topics: [vm.created, custom.x]
+    to: webhook
+"""
+
+
+def test_a_route_to_endpoints_that_do_not_take_its_topics_is_a_warning_and_goes_nowhere(tmp_path: Path) -> None:
+    file = written(tmp_path / "x.yaml", ENDPOINTS)
+    checked, nothing = eventbus("config", "check", file, "--json"), "so nothing goes this way: add it there"
+    assert checked.exit_code == 0, checked.output
+    assert [(one["line"], one["path"], one["message"]) for one in json.loads(checked.stdout)["warnings"]] == [
+        (
+            10,
+            "routes.billed.topics.0",
+            f"task.failed is not among the topics of the target billing of webhook, {nothing}",
+        ),
+        (
+            15,
+            "routes.unheard.topics.1",
+            f"custom.x is not among the topics of any target of webhook, {nothing}",
+        ),
+    ]
+    failed = json.loads(eventbus("routes", "test", "task.failed", "--config", file, "--json").stdout)["routes"]
+    assert {one["route"]: one["reason"] for one in failed if one["route"] != "unheard"} == {
+        "told": "",
+        "billed": "no target of webhook that takes task.failed is meant",
+    }
+    assert [one["doing"] for one in failed[0]["requests"]] == ["webhook to audit"]
+    custom = json.loads(eventbus("routes", "test", "custom.x", "--config", file, "--json").stdout)["routes"]
+    assert custom[-1]["reason"] == "no target of webhook that takes custom.x is meant"
 
 
 # -- diff ------------------------------------------------------------------------------------------------------------
@@ -236,3 +285,16 @@ def test_the_same_file_changes_nothing(desk: Desk, tmp_path: Path) -> None:
 def test_a_new_file_with_faults_is_exit_code_2(tmp_path: Path) -> None:
     now, new = written(tmp_path / "now.yaml", NOW), written(tmp_path / "new.yaml", "routes: {r: {to: log}}")
     assert eventbus("routes", "diff", new, "--config", now).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("integrations", "said"),
+    [
+        ("{log: {topics: [vm.*]}}", "no route names it, and by itself none of these does: log; add it to the topics"),
+        ("{log: {enabled: false}}", "no integration is enabled; eventbus integrations list"),
+    ],
+)
+def test_a_topic_that_nothing_takes_is_told_with_what_to_do(tmp_path: Path, integrations: str, said: str) -> None:
+    file = written(tmp_path / "few.yaml", f"integrations: {integrations}\n")
+    done = eventbus("routes", "test", "task.failed", "--config", file)
+    assert (done.exit_code, done.stdout.startswith(f"nothing takes task.failed: {said}")) == (0, True), done.stdout
