@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -14,10 +15,11 @@ from eventbus import Attempt, Event, Options
 from eventbus.gate import Breaker
 from eventbus.pattern import matches_any
 from eventbus.topics.noise import DUE
-from integrations.base import Delivery, Integration, Notification, Subscribes, Target, What
+from integrations.base import Context, Delivery, Integration, Notification, Subscribes, Target, What
 from integrations.errors import Rejected
 from integrations.redact import Redactor
 from registry.act import Act
+from registry.drill import DRILL
 from registry.noise.group import Alert, digest_of, kept_names
 from registry.noise.mute import Mutes
 from registry.routes.decide import asks_nothing, decide
@@ -67,15 +69,20 @@ class Account:
     def targets(self, routing: Routing) -> list[tuple[str, Target]]:
         """Its targets, each with the name of its group. None for an adapter that names its own and is not ready.
 
-        An account takes what its adapter does, or what `topics` leaves of that, what routes send to it, and the times
-        of the groups that they gather.
+        An account takes what its adapter does, or what `topics` leaves of that, what routes send to it, the times of
+        the groups that they gather, and drills if it has notifications.
         """
-        times = (f"{DUE}.{self.name}",) if routing.groups_for(self.name) else ()
+        more: tuple[str, ...] = (f"{DUE}.{self.name}",) if routing.groups_for(self.name) else ()
+        more += (f"{DRILL}.{self.name}",) if self.adapter.manifest.notifications else ()
         if isinstance(self.adapter, Subscribes):
             named = self.adapter.targets() if self.fault is None else ()
-            return [(f"{self.name}.{one.name}", replace(one, topics=(*one.topics, *times))) for one in named]
-        topics = tuple(dict.fromkeys([*self.own_topics, *routing.topics_for(self.name), *times]))
-        return [(self.name, Target("default", topics))] if topics else []
+            return [(self._group(one.name), replace(one, topics=(*one.topics, *more))) for one in named]
+        topics = tuple(dict.fromkeys([*self.own_topics, *routing.topics_for(self.name)]))
+        return [(self.name, Target("default", (*topics, *more)))] if topics else []
+
+    def _group(self, target: str) -> str:
+        """As `Act.account` calls it."""
+        return self.name if target == "default" else f"{self.name}.{target}"
 
     @property
     def own_topics(self) -> tuple[str, ...]:
@@ -83,6 +90,15 @@ class Account:
         if self.topics is None and isinstance(self.adapter, Subscribes):
             return (">",)  # each of its targets has its own
         return self.topics or self.adapter.manifest.handles
+
+    def addressed(self, what: What, target: str) -> What | None:
+        """What a route has made, for this target; None when it is for another one of the account's own, which gets the
+        event as well if it takes its topic."""
+        if not isinstance(what, Notification) or not isinstance(self.adapter, Subscribes):
+            return what
+        if what.target in {"", target}:
+            return what.model_copy(update={"target": target})
+        return None if what.target in {one.name for one in self.adapter.targets()} else what
 
     def act(self, what: What, delivery: Delivery, **origin: Any) -> Act:
         """One call in this account's manner. `origin`: event, route, attempt and dry_run, where it has them."""
@@ -96,6 +112,19 @@ class Account:
             **origin,
         }
         return Act(self.name, self.adapter, what, delivery, self.timeout, **manner)
+
+
+def targets_of(adapter: type[Integration[Any]], config: BaseModel) -> Sequence[Target] | None:
+    """The targets that an adapter names with these settings, before it is initialised; None for one that names none, or
+    that can't say so early."""
+    try:
+        made = adapter()
+        if not isinstance(made, Subscribes):
+            return None
+        made.context = cast("Context[Any]", SimpleNamespace(config=config))
+        return list(made.targets())
+    except Exception:  # noqa: BLE001  an adapter may raise anything, and may want to be initialised first
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +180,14 @@ def plan(
         route = decision.route
         if route.to != name or not (decision.taken or (decision.is_mute and route.group)):
             continue
-        if route.group and str(getattr(event.data, "event_topic", "")).startswith(f"{DUE}."):
+        if route.group and getattr(event.data, "event_topic", "") == f"{DUE}.{name}":
             continue  # a group that tells of its own failures would never end
         try:
             made = render(event, decision, routing, account.adapter.manifest.artifacts)
         except RenderError as error:
             planned.append(Rejected(str(error)))
             continue
-        what = _addressed(made.what, account, target)
+        what = account.addressed(made.what, target)
         if what is None:
             continue
         key = delivery_key(name, target, event.id, decision.name)
@@ -167,16 +196,6 @@ def plan(
         act = account.act(what, delivery, **origin)
         planned.append(_on_route(act, route, event, attempt, routing, now, mutes or Mutes()))
     return planned
-
-
-def _addressed(what: What, account: Account, target: str) -> What | None:
-    """What a route has made, for this target; None when it is for another one of the account's own, which gets the
-    event as well."""
-    if not isinstance(what, Notification) or not isinstance(account.adapter, Subscribes):
-        return what
-    if what.target in {"", target}:
-        return what.model_copy(update={"target": target})
-    return None if what.target in {one.name for one in account.adapter.targets()} else what
 
 
 def _on_route(
@@ -191,6 +210,7 @@ def _on_route(
         return Held(act, event, reason, resolves) if reason else act
     if not isinstance(act.what, Notification):
         raise TypeError(f"route {act.route} groups what is no notification")  # the model of routes refuses that
+    kept, cut = kept_names(names)
     alert = Alert(
         status="resolved" if resolves else "firing" if route.has_ends else "momentary",
         event_id=event.id,
@@ -198,7 +218,8 @@ def _on_route(
         since=now.timestamp(),
         at=now.timestamp(),
         what=act.what,
-        names=kept_names(names),
+        names=kept,
+        cut=cut,
     )
     values = values_of(route.group, names)
     group = digest_of(act.integration, act.delivery.target, act.route, act.what.target, *values.values())

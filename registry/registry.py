@@ -15,18 +15,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from pydantic import JsonValue
 
-from eventbus import Attempt, Event, EventBus, EventBusError, Options, Refused, TryLater, Unavailable
+from eventbus import (
+    Attempt,
+    Conflict,
+    Event,
+    EventBus,
+    EventBusError,
+    Options,
+    Refused,
+    TryLater,
+    Unavailable,
+)
 from eventbus.backoff import RECONNECT
 from eventbus.ledger import State
 from eventbus.pattern import check_pattern, check_topic
 from eventbus.subscription import Handler
+from eventbus.topics.integration import IntegrationDrill
 from eventbus.topics.noise import NotificationDue
 from integrations.base import (
     Artifact,
     Context,
     Delivery,
     DeliveryResult,
+    Exposes,
     Health,
     InboundReply,
     Listens,
@@ -38,9 +51,11 @@ from integrations.http import Http
 from registry.account import Account, Held, Member, plan
 from registry.act import Act, contained
 from registry.dispatch import Dispatcher, thread_row
+from registry.drill import delivery_of, marked
 from registry.judgement import describe, for_the_bus
 from registry.metrics import Metrics
 from registry.noise.keeper import Keeper
+from registry.noise.sources import INHIBITIONS, keep_tending, tend
 from registry.noise.store import NoiseStore
 from registry.routes.model import Routing
 from registry.unknown import Doubts
@@ -51,8 +66,6 @@ START_SECONDS = 5.0
 INITIALIZE_SECONDS = 30.0
 """What it gets when it is tried again; then nobody waits."""
 RETRY_SECONDS = 15.0
-INHIBITIONS = "_inhibitions"
-"""The group that sees what inhibits. No integration can have the name: theirs begin with a letter."""
 
 _log = structlog.get_logger("registry")
 
@@ -120,8 +133,13 @@ class Registry:
         """See what inhibits; the events that do are a subscription of our own."""
         with contextlib.suppress(Unavailable):
             await self._noise.forget_old()
+            await self._noise.announce()
         each = self._routing.inhibitions.values()
-        if topics := tuple(dict.fromkeys(pattern for one in each for pattern in one.topics)):
+        topics = tuple(dict.fromkeys(pattern for one in each for pattern in one.topics))
+        if not await tend(self._bus, self._noise, are_here=bool(topics)):
+            tending = keep_tending(self._bus, self._noise, are_here=bool(topics))
+            self._tasks.add(asyncio.create_task(tending, name="inhibitions"))
+        if topics:
             await self._serve_group(INHIBITIONS, topics, self._noise.observe, Options(start="now"))
 
     async def _start(self, account: Account) -> None:
@@ -179,7 +197,7 @@ class Registry:
         """Connection after connection, for as long as we serve."""
 
         async def accept(reply: InboundReply) -> None:
-            if reply.events:
+            with contextlib.suppress(Conflict) if reply.first_wins else contextlib.nullcontext():
                 await self._bus.publish_many(reply.events, remember=reply.remember)
 
         lost = 0
@@ -227,6 +245,9 @@ class Registry:
             with _judged():
                 await self._groups.meet(account, target, event, attempt)
             return
+        if isinstance(event.data, IntegrationDrill):
+            await self._drill(account, target, event, attempt)
+            return
         with _judged():
             mutes = await self._noise.mutes() if self._routing.routes else None
         planned = plan(account, target, event, attempt, self._routing, datetime.now(UTC), mutes)
@@ -242,6 +263,19 @@ class Registry:
                 failed.append(error)
         if failed:
             raise min(failed, key=lambda error: isinstance(error, Refused))  # what can be tried again goes first
+
+    async def _drill(self, account: Account, target: str, event: Event[IntegrationDrill], attempt: Attempt) -> None:
+        """Send what a drill asks for. What goes wrong is told in the trail, where whoever asked reads it: no retry."""
+        drill = event.data
+        if (drill.integration, drill.target) != (account.name, target):
+            return
+        act = account.act(marked(drill.to), delivery_of(drill), event=event, attempt=attempt)
+        if drill.until < datetime.now(UTC):
+            line: dict[str, JsonValue] = {"outcome": "rejected", "error": "too late, by the clock of this worker"}
+            await self._bus.trail.note(event.id, act.account, line)
+            return
+        with contextlib.suppress(TryLater, Refused):
+            await self._dispatcher.deliver(act)
 
     async def _do(self, planned: Act | Held | Member) -> None:
         if isinstance(planned, Member):
@@ -269,6 +303,13 @@ class Registry:
         """Make a thing at an integration's service, once per key. Raises what `Dispatcher.once` raises."""
         account = self._ready(name)
         return await self._ask(account, "create_artifact", key, artifact)
+
+    async def exposition(self, name: str) -> bytes:
+        """What an integration has counted, in the Prometheus text format. Raises UnknownIntegration, NotReady."""
+        account = self._ready(name)
+        if not isinstance(account.adapter, Exposes):
+            raise UnknownIntegration(f"{name} counts nothing for others to scrape")
+        return await contained(account.adapter.exposition(), account.redact)
 
     async def _ask(self, account: Account, method: str, key: str, what: Notification | Artifact) -> DeliveryResult:
         return await self._dispatcher.once(account.act(what, Delivery(f"asked:{account.name}:{method}:{key}")))

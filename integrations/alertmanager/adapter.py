@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from eventbus.event import Event
+from integrations.alertmanager import doctor
 from integrations.alertmanager.client import ALERTS, Client
 from integrations.alertmanager.config import AlertmanagerConfig
 from integrations.alertmanager.inbound import MAX_BYTES, Inbox
@@ -16,6 +18,8 @@ from integrations.base import (
     Context,
     Delivery,
     DeliveryResult,
+    Earlier,
+    Finding,
     Health,
     InboundReply,
     InboundRequest,
@@ -53,13 +57,14 @@ class Alertmanager(Integration[AlertmanagerConfig]):
         emits=("alertmanager.alert.firing", "alertmanager.alert.resolved"),
         notifications=KINDS,
         effects="keyed",
+        tier="complete",
         limits="None of its own; --alerts.per-alertname-limit where its operator set one",
     )
 
     async def initialize(self, context: Context[AlertmanagerConfig]) -> None:
         await super().initialize(context)
         self._client = Client(context.config, context.http)
-        self._inbox = Inbox(context.config, context.store, context.log)
+        self._inbox = Inbox(context.config, context.log)
 
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
         """Fire the alert of an event's thread and environment, or resolve it, as the settings say."""
@@ -86,6 +91,23 @@ class Alertmanager(Integration[AlertmanagerConfig]):
     async def health(self) -> Health:
         """Whether it answers, and takes our login."""
         return await Health.of(self._client.status(), "Alertmanager")
+
+    async def examine(self) -> Sequence[Finding]:
+        """Whether it answers, its version, cluster and config, the clock, and what comes in."""
+        return await doctor.examine(self._client, self.config)
+
+    async def seen(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> bool | None:
+        """Whether the alert is firing."""
+        return None if result.reference is None else await self._client.is_firing(result.reference)
+
+    async def take_back(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> str:
+        """Resolve the alert."""
+        if not result.state:
+            return ""
+        ending = notification.model_copy(update={"type": "resolve"})
+        earlier = Earlier(result.reference, result.url, result.state)
+        await self.send_notification(ending, replace(delivery, key=f"{delivery.key}:end", earlier=earlier))
+        return "resolved"
 
     async def _send(self, what: Event[Any] | Notification, delivery: Delivery) -> DeliveryResult:
         call = call_for(what, delivery, self.config, self.context.name)

@@ -3,14 +3,13 @@
 Alertmanager signs nothing: it brings a token or a password, and whoever learns that may send anything. A message is
 about a group of alerts and is sent again while they fire and whenever one of them changes. So events are named by what
 happened, the alert's fingerprint with its start and end, and are remembered for thirty days. Annotations may say
-something else each time (a value that rises); then it stays what the first message said, since a repeat is no news.
+something else each time (a value that rises), and so may two Alertmanagers of a cluster; then it stays what was said
+first, since a repeat is no news.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import hashlib
 import hmac
 import json
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,7 @@ from eventbus.errors import InvalidEvent
 from eventbus.event import Event
 from eventbus.topics.alertmanager import AlertFiring, AlertResolved
 from integrations.alertmanager.config import MARK, AlertmanagerConfig, is_web_address
-from integrations.base import InboundReply, InboundRequest, Store
+from integrations.base import InboundReply, InboundRequest
 from integrations.errors import Malformed, TooLarge, Unauthorized
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -79,10 +78,9 @@ class _Message(BaseModel):
 class Inbox:
     """The inbound side of one account."""
 
-    def __init__(self, config: AlertmanagerConfig, store: Store, log: FilteringBoundLogger) -> None:
+    def __init__(self, config: AlertmanagerConfig, log: FilteringBoundLogger) -> None:
         self._accepted = _accepted(config)
         self._sent_by = config.sent_by
-        self._store = store
         self._log = log
 
     async def receive(self, request: InboundRequest) -> InboundReply:
@@ -98,21 +96,19 @@ class Inbox:
         source = message.external_url if is_web_address(message.external_url) else "/alertmanager"
         # By name: what occurs twice in a message is one event. What has another status is none.
         alerts = {alert.name: alert for alert in message.alerts if alert.status in (FIRING, RESOLVED)}
-        events = await asyncio.gather(*(self._event(alert, source[:200]) for alert in alerts.values()))
-        events = [one for one in events if self._fits(one)]
+        events = [event for alert in alerts.values() if self._fits(event := self._event(alert, source[:200]))]
         said = json.dumps({"ok": True, "events": len(events)}).encode()
-        return InboundReply(tuple(events), headers=_JSON, body=said, remember=REMEMBER)
+        return InboundReply(tuple(events), headers=_JSON, body=said, remember=REMEMBER, first_wins=True)
 
-    async def _event(self, alert: _Alert, source: str) -> Event[Any]:
-        first = await self._first_said(alert)
+    def _event(self, alert: _Alert, source: str) -> Event[Any]:
         fields: dict[str, Any] = {
             "fingerprint": alert.fingerprint,
             "name": alert.labels.get("alertname"),
             "severity": alert.labels.get("severity"),
             "starts_at": alert.starts_at,
             "labels": alert.labels,
-            "annotations": first["annotations"],
-            "url": first["url"],
+            "annotations": {name: text[:MAX_ANNOTATION] for name, text in alert.annotations.items()},
+            "url": alert.url if is_web_address(alert.url) else None,
             "ours": alert.labels.get(MARK) == self._sent_by,
         }
         is_over = alert.status == RESOLVED
@@ -136,17 +132,6 @@ class Inbox:
             self._log.warning("an alert is left out", fingerprint=event.subject, fault=str(error))
             return False
         return True
-
-    async def _first_said(self, alert: _Alert) -> dict[str, Any]:
-        """What the first message about this said, where two may differ: the same event must say the same."""
-        row = f"said:{hashlib.sha256(alert.name.encode()).hexdigest()[:32]}"
-        found = await self._store.get(row)
-        if isinstance(found, dict):
-            return found
-        annotations = {name: text[:MAX_ANNOTATION] for name, text in alert.annotations.items()}
-        said: dict[str, Any] = {"annotations": annotations, "url": alert.url if is_web_address(alert.url) else None}
-        await self._store.put(row, said, lifetime=REMEMBER)
-        return said
 
 
 def verify(authorization: str | None, accepted: tuple[bytes, ...]) -> None:

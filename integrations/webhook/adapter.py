@@ -61,6 +61,7 @@ class Webhook(Integration[WebhookConfig]):
         handles=(">",),
         notifications=("message",),
         effects="repeatable",
+        tier="complete",
         limits="The receiver's own: `max_per_minute` is kept to, 429 and Retry-After are obeyed.",
     )
     _client: Client | None = None

@@ -32,8 +32,8 @@ from integrations.signing import check_standard
 
 Format = Literal["standard", "cloudevents", "plain"]
 
-BOOKKEEPING = ("delivery.", "integration.")
-"""Topics about the deliveries themselves: an endpoint gets them only where one of its patterns names them."""
+BOOKKEEPING = ("delivery.", "integration.", "silence.")
+"""Topics about our own deliveries and quiet: an endpoint gets them only where one of its patterns names them."""
 
 MILLISECONDS_FROM = 100
 """A time limit from here on is in milliseconds: none in seconds is as long, and none in milliseconds as short."""
@@ -135,7 +135,7 @@ class Endpoint(BaseModel):
         default=(">",),
         min_length=1,
         validation_alias=AliasChoices("topics", "events"),
-        description="Patterns of the topics it gets; delivery.* and integration.* only where a pattern names them",
+        description="Patterns of the topics it gets; delivery.*, integration.* and silence.* only where one names them",
     )
     format: Format = Field(default="standard", description="standard, cloudevents or plain")
     secret: NonEmptySecret | None = Field(

@@ -69,21 +69,24 @@ Examples:
 )
 @click.argument("name")
 @click.option("--to", "target", default="", metavar="TARGET", help="Channel, person, pull request or endpoint.")
+@click.option("--here", is_flag=True, help="By this command alone, without a worker.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @json_option
 @settings_options
-def drill(name: str, target: str, dry_run: bool, yes: bool, as_json: bool, path: Path | None, url: str | None) -> None:
+def drill(
+    name: str, target: str, here: bool, dry_run: bool, yes: bool, as_json: bool, path: Path | None, url: str | None
+) -> None:
     """Send one notification marked [drill] through NAME, for real, the whole way.
 
-    Through the bus, the gate and the ledger to the service, and there it is looked for and taken back: a comment or
-    message is deleted, an incident resolved. It may notify or page people. Needs no worker. Exit code 1 when a step
-    fails.
+    A worker takes it from the bus and sends it through gate and ledger to the service; from here it is looked for there
+    and taken back: a comment or message is deleted, an incident resolved. It may notify or page people. Exit code 1
+    when a step fails.
     """
     settings = _settings_of(name, path, url)
 
     async def work(runtime: Runtime) -> list[Step]:
-        one = Drill(runtime, _ready(runtime, name), target)
+        one = Drill(runtime, _ready(runtime, name), target, here=here)
         previews = one.preview()
         if dry_run:
             _show_previews(previews, as_json=as_json)

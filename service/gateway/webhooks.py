@@ -86,11 +86,14 @@ class Webhooks:
         return account, account.adapter
 
     async def _publish(self, name: str, reply: InboundReply, size: int) -> Sequence[Receipt]:
-        """The reply's events and one that says that a webhook came, together; the receipts are those of the former."""
+        """The reply's events and one that says that a webhook came, together; the receipts are those of the former, or
+        none where the first words of some stay. However far an earlier attempt came, what it left out is stored."""
         bus, notice = self._runtime.bus, _received(name, reply.events, size)
         try:
             return (await bus.publish_many([*reply.events, notice], remember=reply.remember))[:-1]
         except Conflict:
+            if reply.first_wins:
+                return []  # all the others are stored: `publish_many` raises after the last
             # The same events in other bytes differ in the notice only, and that is no conflict: the events alone tell.
             return await bus.publish_many(reply.events, remember=reply.remember)
 

@@ -165,7 +165,7 @@ def test_a_group_does_not_gather_what_it_fails_to_tell() -> None:
     assert letter is not None
     example = letter.model_dump(mode="json")
     route = {"topics": ["delivery.dead_lettered"], "text": "{{ data.error }}", "group": {"by": []}}
-    for topic, gathered in (("vm.created", 1), ("notification.due.desk", 0)):
+    for topic, gathered in (("vm.created", 1), ("notification.due.desk", 0), ("notification.due.pagerduty", 1)):
         event = catalog.event("delivery.dead_lettered", {**example, "event_topic": topic})
         account = Account("desk", Desk(), Nothing())
         assert len(plan(account, "default", event, TAKEN, routing(alarm=route), NOON)) == gathered
@@ -237,9 +237,11 @@ def test_what_is_silenced_is_held_with_the_reason_and_only_on_routes() -> None:
 
 def test_an_account_takes_the_times_of_its_own_groups_and_they_ask_nothing() -> None:
     account = Account("desk", Desk(), Nothing(), topics=(">",))
-    assert account.targets(routing(says=SAYS)) == [("desk", Target("default", (">", "task.failed")))]
+    assert account.targets(routing(says=SAYS)) == [
+        ("desk", Target("default", (">", "task.failed", "integration.drill.desk")))
+    ]
     ((_, target),) = account.targets(routing(says=GROUPED))
-    assert target.topics == (">", "task.failed", "notification.due.desk")
+    assert target.topics == (">", "task.failed", "notification.due.desk", "integration.drill.desk")
     time = catalog.event("notification.due.desk", NotificationDue.example())
     assert plan(account, "default", time, TAKEN, routing(all={**SAYS, "topics": [">"]}), NOON) == []
 

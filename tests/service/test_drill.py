@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,19 @@ import pytest
 import yaml
 
 from eventbus import Unavailable
+from integrations.alertmanager.fake import FakeAlertmanager
 from integrations.errors import Rejected
 from integrations.github.fake import FakeGitHub
 from integrations.pagerduty.fake import FakePagerDuty
 from integrations.slack.fake import FakeSlack
 from integrations.testing.fake import FakeService
 from integrations.webhook.fake import FakeReceiver
+from registry.act import Act
 from registry.discovery import discover
-from registry.settings import load
+from registry.settings import Settings, load
 from service.drill import Drill, Step
 from service.wiring import Runtime, open_runtime
+from tests.conftest import wait_until
 
 Open = Callable[..., AbstractAsyncContextManager[Runtime]]
 STEPS = ["accepted", "taken", "sent", "noted", "seen", "taken back"]
@@ -33,7 +38,9 @@ def opened(tmp_path: Path) -> Open:
     @asynccontextmanager
     async def opened(name: str, settings: dict[str, Any]) -> AsyncIterator[Runtime]:
         file = tmp_path / "eventbus.yaml"
-        file.write_text(yaml.safe_dump({"events": {"url": "memory://"}, "integrations": {name: settings}}))
+        file.write_text(
+            yaml.safe_dump({"events": {"url": f"memory://{tmp_path.name}"}, "integrations": {name: settings}})
+        )
         async with open_runtime(load(file, discover().adapters, {}), serve=False) as runtime:
             await runtime.registry.start()
             yield runtime
@@ -41,8 +48,8 @@ def opened(tmp_path: Path) -> Open:
     return opened
 
 
-async def walked(runtime: Runtime, name: str, target: str = "") -> dict[str, Step]:
-    drill = Drill(runtime, runtime.registry.get(name), target)
+async def walked(runtime: Runtime, name: str, target: str = "", *, here: bool = True) -> dict[str, Step]:
+    drill = Drill(runtime, runtime.registry.get(name), target, here=here)
     return {step.name: step async for step in drill.steps()}
 
 
@@ -134,7 +141,7 @@ async def test_an_integration_key_of_nobody_fails_it_at_seen(opened: Open, monke
 
 async def test_a_message_that_may_not_be_deleted_fails_it_at_taken_back(opened: Open) -> None:
     async with FakeSlack() as slack, opened("slack", slack.settings()) as runtime:
-        drill = Drill(runtime, runtime.registry.get("slack"), "")
+        drill = Drill(runtime, runtime.registry.get("slack"), "", here=True)
         steps = []
         async for step in drill.steps():
             steps.append(step)
@@ -173,3 +180,76 @@ async def test_what_was_triggered_is_resolved_though_the_ledger_could_not_be_ask
         assert failed(steps) == ["noted"]
         (alert,) = pagerduty.alerts
         assert [event["event_action"] for event in alert.log] == ["trigger", "resolve"], "the page is closed"
+
+
+# -- by a worker ------------------------------------------------------------------------------------------------------
+
+FAKES = [(FakeSlack, "slack", "#vms"), (FakeGitHub, "github", "acme/api#7"), (FakePagerDuty, "pagerduty", "")]
+FAKES += [(FakeAlertmanager, "alertmanager", ""), (FakeReceiver, "webhook", "")]
+
+
+@asynccontextmanager
+async def worker(settings: Settings) -> AsyncIterator[Runtime]:
+    async with open_runtime(settings, serve=True) as runtime:
+        await runtime.registry.start()
+        serving = asyncio.create_task(runtime.bus.run(grace=timedelta()))
+        try:
+            yield runtime
+        finally:
+            runtime.bus.stop()
+            await serving
+
+
+@pytest.mark.parametrize(("fake", "name", "target"), FAKES)
+async def test_a_worker_sends_it_and_it_is_seen_and_taken_back_from_here(
+    opened: Open, fake: type[FakeService], name: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fake() as service, opened(name, service.settings()) as here, worker(here.settings) as there:
+        called: list[str] = []
+        sending = Act.call
+
+        def counted(act: Act) -> Any:
+            called.append("the worker" if act.adapter is there.registry.get(name).adapter else "this process")
+            return sending(act)
+
+        monkeypatch.setattr(Act, "call", counted)
+        steps = await walked(here, name, target, here=False)
+        assert (list(steps), failed(steps)) == (STEPS, []), steps
+        assert called == ["the worker"]
+        assert steps["taken"].said.startswith(f"by a worker, in the group {name}")
+        assert [letter async for letter in here.bus.dead.find()] == []
+        rows = await here.bus.table(name).items("thread:")
+        assert not any("drill" in row for row in rows)
+
+
+async def test_what_fails_is_told_and_not_tried_again(opened: Open) -> None:
+    async with FakeSlack() as slack, opened("slack", slack.settings()) as here, worker(here.settings):
+        slack.archived.add(slack.channels["vms"])
+        steps = await walked(here, "slack", "#vms", here=False)
+        assert (list(steps)[-1], failed(steps)) == ("sent", ["sent"])
+        assert "is_archived" in steps["sent"].said
+        assert [letter async for letter in here.bus.dead.find()] == []
+        backlog = await here.bus.backlog("slack")
+        assert backlog is not None
+        assert backlog.left == 0
+
+
+async def test_without_a_worker_it_says_so_and_none_sends_it_later(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FakeSlack() as slack, opened("slack", slack.settings()) as here:
+        async with worker(here.settings):
+            pass
+        monkeypatch.setattr("service.drill.TAKEN_SECONDS", 0.1)
+        steps = await walked(here, "slack", here=False)
+        assert failed(steps) == ["taken"]
+        assert steps["taken"].said == (
+            "no worker took it in the group slack within 0.1 s (it is unread): start one, see eventbus groups list, or "
+            "try it without a worker: --here"
+        )
+        event_id = steps["accepted"].said.removeprefix("event ")
+        async with worker(here.settings):
+            await wait_until(lambda: here.bus.trail.read(event_id), "a worker has seen it")
+        (line,) = await here.bus.trail.read(event_id)
+        assert line["error"] == "too late, by the clock of this worker"
+        assert slack.effects() == []

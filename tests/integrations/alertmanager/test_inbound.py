@@ -13,14 +13,12 @@ import pytest
 import structlog
 import structlog.testing
 
-from eventbus import EventBus
 from eventbus.codec import decode, encode
 from eventbus.topics import AlertFiring, AlertResolved
 from integrations.alertmanager.config import AlertmanagerConfig
 from integrations.alertmanager.fake import FakeAlertmanager
 from integrations.alertmanager.inbound import MAX_ALERTS, MAX_BYTES, REMEMBER, Inbox, parse
 from integrations.errors import Malformed, TooLarge, Unauthorized
-from integrations.testing.context import MemoryStore
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +29,9 @@ def sender() -> Iterator[FakeAlertmanager]:
     fake._socket.close()
 
 
-def inbox(sender: FakeAlertmanager, store: MemoryStore | None = None, **settings: Any) -> Inbox:
+def inbox(sender: FakeAlertmanager, **settings: Any) -> Inbox:
     config = AlertmanagerConfig.model_validate(sender.settings() | settings)
-    return Inbox(config, store or MemoryStore(), structlog.get_logger())
+    return Inbox(config, structlog.get_logger())
 
 
 async def test_an_alert_that_fires_becomes_an_event(sender: FakeAlertmanager) -> None:
@@ -68,18 +66,17 @@ async def test_an_alert_that_is_too_large_for_the_bus_takes_no_other_along(sende
 # -- once --------------------------------------------------------------------------------------------------------------
 
 
-async def test_what_alertmanager_repeats_is_stored_once_whatever_it_says_then(sender: FakeAlertmanager) -> None:
+async def test_what_alertmanager_repeats_has_the_name_it_had_and_what_was_said_first_stays(
+    sender: FakeAlertmanager,
+) -> None:
     """It sends an alert again while it fires; a value in an annotation has changed then, and so may group and receiver
     have."""
-    store, alert = MemoryStore(), sender.alert()
+    alert = sender.alert()
     louder = alert | {"annotations": {"summary": "3 % are left"}, "generatorURL": "https://other.example.com/"}
     messages = [sender.message(alert), sender.message(louder, receiver="other", groupKey="{}:{}")]
-    async with EventBus.open("memory://") as bus:
-        statuses = []
-        for message in messages:
-            reply = await inbox(sender, store).receive(sender.webhook(message))
-            statuses += [one.status for one in await bus.publish_many(reply.events, remember=reply.remember)]
-    assert statuses == ["stored", "duplicate"]
+    replies = [await inbox(sender).receive(sender.webhook(message)) for message in messages]
+    assert len({event.idempotency_key for reply in replies for event in reply.events}) == 1
+    assert all(reply.first_wins for reply in replies)
 
 
 async def test_what_begins_or_ends_another_time_is_news(sender: FakeAlertmanager) -> None:

@@ -292,6 +292,8 @@ def test_an_endpoint_is_found_by_name_and_the_only_one_without() -> None:
         ([">"], "integrations.of.mine", True),
         ([">"], "delivery.dead_lettered", False),
         (["*.*"], "integration.degraded", False),
+        ([">"], "silence.started", False),
+        (["silence.*"], "silence.started", True),
         (["*.dead_lettered"], "delivery.dead_lettered", False),
         (["delivery.>"], "delivery.dead_lettered", True),
         ([">", "integration.degraded"], "integration.degraded", True),

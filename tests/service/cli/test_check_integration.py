@@ -101,7 +101,7 @@ def test_what_is_not_configured_or_switched_off_is_a_usage_error(write: Any, nam
 def test_a_drill_shows_its_steps_and_says_that_nobody_serves(write: Any, desk: Desk) -> None:
     with elsewhere(FakeSlack) as slack:
         write(slack=slack.settings())
-        done = command("drill", "slack", "--yes")
+        done = command("drill", "slack", "--here", "--yes")
         assert done.exit_code == 0, done.output
         steps = [line.split()[1] for line in done.stdout.splitlines()]
         assert steps == ["accepted", "taken", "sent", "noted", "seen", "taken"]
@@ -114,12 +114,12 @@ def test_a_drill_that_fails_names_the_step(write: Any) -> None:
     with elsewhere(FakeSlack) as slack:
         write(slack=slack.settings())
         slack.archived.add(slack.channels["deployments"])
-        done = command("drill", "slack", "--yes", "--json")
+        done = command("drill", "slack", "--here", "--yes", "--json")
         document = json.loads(done.stdout)
         assert (done.exit_code, document["ok"], document["failed"]) == (1, False, ["sent"])
         assert [step["name"] for step in document["steps"]] == ["accepted", "taken", "sent"]
         assert "is_archived" in document["steps"][-1]["said"]
-        assert command("drill", "slack", "--yes").stderr.endswith("the drill failed at: sent\n")
+        assert command("drill", "slack", "--here", "--yes").stderr.endswith("the drill failed at: sent\n")
 
 
 def test_nothing_is_sent_where_nobody_can_be_asked_and_in_a_dry_run(write: Any) -> None:
@@ -130,7 +130,7 @@ def test_nothing_is_sent_where_nobody_can_be_asked_and_in_a_dry_run(write: Any) 
         shown = command("drill", "github", "--to", "acme/api#7", "--dry-run")
         assert shown.exit_code == 0
         assert shown.stdout.startswith("comment on acme/api#7  POST ")
-        assert command("drill", "github", "--yes").exit_code == 1, "GitHub has no place of its own"
+        assert command("drill", "github", "--here", "--yes").exit_code == 1, "GitHub has no place of its own"
         assert github.requests == []
 
 

@@ -9,7 +9,8 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,7 @@ class Partner(Integration[Nothing]):
         ),
         replay_status=409,
     )
+    replies: Iterator[InboundReply] = iter(())
     received: InboundRequest | None = None
 
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
@@ -309,7 +311,7 @@ class Partner(Integration[Nothing]):
         self.received = request
         if self.failure is not None:
             raise self.failure
-        return self.reply
+        return next(self.replies, self.reply)
 
     async def health(self) -> Health:
         return Health("healthy")
@@ -332,6 +334,68 @@ async def test_a_request_is_a_replay_only_when_all_its_events_are_known(
     _, http, runtime = partner
     await runtime.bus.publish(Partner.reply.events[0])
     assert [(await http.post(PARTNER)).status_code for _ in range(2)] == [200, 409]
+
+
+async def test_what_an_adapter_makes_of_verified_requests_can_not_be_forged_over_rest(
+    partner: tuple[Partner, httpx.AsyncClient, Runtime], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, http, _ = partner
+    monkeypatch.setattr(
+        Partner, "manifest", replace(Partner.manifest, emits=("partner.>", "task.created", "*.anything", ">"))
+    )
+
+    async def status(topic: str, data: dict[str, Any]) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        return (await http.post("/api/v1/events", json={"type": topic, "data": data}, headers=headers)).status_code
+
+    assert await status("partner.alert", {}) == 403
+    assert await status("task.created", {"task_id": "1", "name": "x"}) == 202
+    assert await status("team.anything", {}) == 202
+
+
+def told(word: str, *names: str, first_wins: bool = True) -> InboundReply:
+    """What a sender says of these happenings, in a word of the moment."""
+    events = [catalog.event("partner.alert", {"said": word}, idempotency_key=f"alert:{name}") for name in names]
+    return InboundReply(tuple(events), first_wins=first_wins)
+
+
+async def said(bus: EventBus) -> dict[str, list[str]]:
+    """The words of all that was stored, by what it is about."""
+    found: dict[str, list[str]] = {}
+    async for event in bus.past(since=datetime.now(UTC) - timedelta(hours=1)):
+        if event.topic == "partner.alert":
+            found.setdefault(event.idempotency_key, []).append(event.data["said"])
+    return found
+
+
+async def test_where_the_first_words_win_a_repeat_in_others_brings_what_is_new_and_changes_nothing(
+    partner: tuple[Partner, httpx.AsyncClient, Runtime],
+) -> None:
+    adapter, http, runtime = partner
+    for reply, status in (
+        (told("first", "a", "b"), 200),
+        (told("later", "a", "b", "c"), 200),
+        (told("last", "c", "d", first_wins=False), 409),
+    ):
+        adapter.reply = reply
+        assert (await http.post(PARTNER)).status_code == status
+    assert await said(runtime.bus) == {
+        "alert:a": ["first"],
+        "alert:b": ["first"],
+        "alert:c": ["later"],
+        "alert:d": ["last"],
+    }
+
+
+async def test_two_senders_that_say_the_same_at_once_in_other_words_are_both_accepted(
+    partner: tuple[Partner, httpx.AsyncClient, Runtime],
+) -> None:
+    adapter, http, runtime = partner
+    replies = [told(f"by {sender}", "a", "b") for sender in range(10)]
+    adapter.replies = iter(replies)
+    answers = await asyncio.gather(*(http.post(PARTNER) for _ in replies))
+    assert [one.status_code for one in answers] == [200] * 10
+    assert [len(words) for words in (await said(runtime.bus)).values()] == [1, 1]
 
 
 async def test_an_adapter_may_allow_larger_bodies(partner: tuple[Partner, httpx.AsyncClient, Runtime]) -> None:
