@@ -80,6 +80,10 @@ class DeliveryResult:
         return cls(Outcome.SKIPPED, detail=detail)
 
 
+WHOLE = "default"
+"""The target of an account that has no others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """What this integration made before for the same thread: the comment to edit, the incident to resolve.
@@ -105,7 +109,7 @@ class Delivery:
     """
 
     key: str
-    target: str = "default"
+    target: str = WHOLE
     attempt: int = 1
     thread: str = ""
     earlier: Earlier | None = None
@@ -386,10 +390,18 @@ class Integration(ABC, Generic[ConfigT]):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place of an integration that has its own progress: its retries hold no other target back."""
+    """One place of an integration that has its own progress: its retries hold no other target back.
+
+    An adapter may name WHOLE alone, to choose the topics by its settings. Routes add theirs to that, and to no other.
+    """
 
     name: str
     topics: tuple[str, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the account itself."""
+        return self.name == WHOLE
 
 
 @runtime_checkable
@@ -564,6 +576,7 @@ class Inbound(Protocol):
 
 
 __all__ = [
+    "WHOLE",
     "Accept",
     "Action",
     "Artifact",

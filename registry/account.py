@@ -15,10 +15,10 @@ from eventbus import Attempt, Event, Options
 from eventbus.gate import Breaker
 from eventbus.pattern import matches_any
 from eventbus.topics.noise import DUE
-from integrations.base import Context, Delivery, Integration, Notification, Subscribes, Target, What
+from integrations.base import WHOLE, Context, Delivery, Integration, Notification, Subscribes, Target, What
 from integrations.errors import Rejected
 from integrations.redact import Redactor
-from registry.act import Act
+from registry.act import Act, account_of
 from registry.drill import DRILL
 from registry.noise.group import Alert, digest_of, kept_names
 from registry.noise.mute import Mutes
@@ -72,17 +72,18 @@ class Account:
         An account takes what its adapter does, or what `topics` leaves of that, what routes send to it, the times of
         the groups that they gather, and drills if it has notifications.
         """
-        more: tuple[str, ...] = (f"{DUE}.{self.name}",) if routing.groups_for(self.name) else ()
-        more += (f"{DRILL}.{self.name}",) if self.adapter.manifest.notifications else ()
-        if isinstance(self.adapter, Subscribes):
-            named = self.adapter.targets() if self.fault is None else ()
-            return [(self._group(one.name), replace(one, topics=(*one.topics, *more))) for one in named]
-        topics = tuple(dict.fromkeys([*self.own_topics, *routing.topics_for(self.name)]))
-        return [(self.name, Target("default", (*topics, *more)))] if topics else []
+        more = [f"{DUE}.{self.name}"] if routing.groups_for(self.name) else []
+        more += [f"{DRILL}.{self.name}"] if self.adapter.manifest.notifications else []
+        return [
+            (account_of(self.name, one.name), replace(one, topics=tuple(dict.fromkeys([*topics, *more]))))
+            for one in self._own_targets()
+            if (topics := [*one.topics, *(routing.topics_for(self.name) if one.is_whole else ())])
+        ]
 
-    def _group(self, target: str) -> str:
-        """As `Act.account` calls it."""
-        return self.name if target == "default" else f"{self.name}.{target}"
+    def _own_targets(self) -> Sequence[Target]:
+        if not isinstance(self.adapter, Subscribes):
+            return [Target(WHOLE, self.own_topics)]
+        return self.adapter.targets() if self.fault is None else ()
 
     @property
     def own_topics(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from eventbus import Attempt, Event
 from eventbus.gate import Breaker, Cost
-from integrations.base import Artifact, Budget, Delivery, DeliveryResult, Integration, Notification, What
+from integrations.base import WHOLE, Artifact, Budget, Delivery, DeliveryResult, Integration, Notification, What
 from integrations.errors import IntegrationError, NotReady
 from integrations.redact import Redactor
 
@@ -68,8 +68,7 @@ class Act:
     @property
     def account(self) -> str:
         """Whose gate it passes: the integration, or one target of an integration that has several."""
-        target = self.delivery.target
-        return self.integration if target == "default" else f"{self.integration}.{target}"
+        return account_of(self.integration, self.delivery.target)
 
     @property
     def parks(self) -> bool:
@@ -110,6 +109,11 @@ class Act:
             names = [budget.name] if budget.each == "account" else [f"{budget.name}:{place}" for place in places]
             costs += [Cost(name, budget.spacing, budget.burst) for name in names]
         return costs
+
+
+def account_of(integration: str, target: str) -> str:
+    """What the gate, the group and the trail of a target are called."""
+    return integration if target == WHOLE else f"{integration}.{target}"
 
 
 async def contained(call: Awaitable[T], redact: Redactor) -> T:

@@ -9,6 +9,7 @@ from typing import get_args
 
 from eventbus import DeadLetter, EventBus
 from eventbus.ledger import State
+from integrations.base import WHOLE
 from integrations.doubts import As, Doubt, Resolved
 
 REASON = "unknown"
@@ -89,4 +90,4 @@ class Doubts:
 def _keys(letter: DeadLetter, routes: Iterable[str]) -> Iterator[str]:
     integration, _, target = letter.group.partition(".")
     for route in ("", *routes):
-        yield delivery_key(integration, target or "default", letter.event_id, route)
+        yield delivery_key(integration, target or WHOLE, letter.event_id, route)

@@ -20,6 +20,7 @@ from eventbus.event import new_id
 from eventbus.ledger import State
 from eventbus.topics.integration import IntegrationDrill
 from integrations.base import (
+    WHOLE,
     Delivery,
     DeliveryResult,
     Drills,
@@ -294,6 +295,6 @@ def _soon() -> datetime:
 def _target(account: Account, target: str) -> str:
     """Whose gate it passes: of an integration with targets of its own, the one that is named, or the only one."""
     if not isinstance(account.adapter, Subscribes):
-        return "default"
+        return WHOLE
     names = [one.name for one in account.adapter.targets()]
     return target or names[0] if len(names) == 1 else target

@@ -10,6 +10,7 @@ from typing import Any
 from eventbus.event import Event
 from integrations import findings
 from integrations.base import (
+    WHOLE,
     Budget,
     Context,
     Delivery,
@@ -47,6 +48,7 @@ class CloudWatch(Integration[CloudWatchConfig]):
         effects="at_least_once",
         limits="500 requests a second and region unless raised; data from 2 weeks ago to 2 hours ahead",
         scopes=(Scope("cloudwatch:PutMetricData", "puts metrics, and asks whether it may"),),
+        tier="complete",
     )
 
     _signer: Signer | None = None
@@ -65,7 +67,7 @@ class CloudWatch(Integration[CloudWatchConfig]):
 
     def targets(self) -> Sequence[Target]:
         """One, for the topics that something is measured of."""
-        return (Target("default", topics_of(self.config.active)),)
+        return (Target(WHOLE, topics_of(self.config.active)),)
 
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
         """Put what the measures say of it, in one request."""

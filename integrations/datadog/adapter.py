@@ -9,6 +9,7 @@ from typing import Any
 from eventbus.event import Event
 from integrations import findings
 from integrations.base import (
+    WHOLE,
     Artifact,
     Context,
     Delivery,
@@ -19,6 +20,7 @@ from integrations.base import (
     Manifest,
     Notification,
     Preview,
+    Target,
     What,
 )
 from integrations.datadog.agent import Agent
@@ -26,6 +28,7 @@ from integrations.datadog.client import Client
 from integrations.datadog.config import DatadogConfig
 from integrations.datadog.render import KINDS, Plan, plan_for
 from integrations.errors import IntegrationError
+from integrations.measure import topics_of
 
 
 class Datadog(Integration[DatadogConfig]):
@@ -43,12 +46,17 @@ class Datadog(Integration[DatadogConfig]):
         notifications=KINDS,
         effects="at_least_once",
         limits="Metrics are not limited; 250,000 events a minute; points up to 1 hour old, events up to 18 hours",
+        tier="complete",
     )
 
     async def initialize(self, context: Context[DatadogConfig]) -> None:
         await super().initialize(context)
         is_api = context.config.transport == "api"
         self._way: Agent | Client = Client(context.config, context.http) if is_api else Agent(context.config.agent)
+
+    def targets(self) -> Sequence[Target]:
+        """One, for the topics that something is measured of, and those that are shown as events."""
+        return (Target(WHOLE, (*topics_of(self.config.active), *self.config.events)),)
 
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
         """Count and measure it, and where the settings say so show it as an event."""

@@ -13,6 +13,7 @@ from typing import Any
 from eventbus.errors import EventBusError
 from eventbus.event import Event
 from integrations.base import (
+    WHOLE,
     Artifact,
     Context,
     Delivery,
@@ -57,7 +58,7 @@ class Prometheus(Integration[PrometheusConfig]):
 
     def targets(self) -> Sequence[Target]:
         """One, which takes what the measures ask for."""
-        return (Target("default", topics_of(self.config.active)),)
+        return (Target(WHOLE, topics_of(self.config.active)),)
 
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
         """Count what the event measures."""

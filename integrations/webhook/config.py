@@ -26,6 +26,7 @@ from pydantic import (
 
 from eventbus.errors import Misconfigured as BadPattern
 from eventbus.pattern import check_pattern, matches
+from integrations.base import WHOLE
 from integrations.errors import Misconfigured
 from integrations.guard import Guard, exception
 from integrations.signing import check_standard
@@ -120,12 +121,18 @@ class PreviousSecret(BaseModel):
     )
 
 
+def _of_one(value: str) -> str:
+    if value == WHOLE:
+        raise ValueError(f"is {WHOLE}, which means an integration as a whole: name it after its receiver")
+    return value
+
+
 class Endpoint(BaseModel):
     """One receiver. It has its own progress: its retries hold no other endpoint back."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: str = Field(
+    name: Annotated[str, AfterValidator(_of_one)] = Field(
         default="",
         pattern=r"^[a-z0-9_-]{1,80}$",
         description="What people, routes and metrics call it: a-z, 0-9, _ and -; without one: after its host",

@@ -22,6 +22,7 @@ from eventbus.ledger import Entry, Permission, State
 from eventbus.topics.noise import DUE, NotificationDue
 from integrations.base import Delivery, DeliveryResult
 from registry.account import Account, Member
+from registry.act import account_of
 from registry.dispatch import Dispatcher
 from registry.noise.digest import digest
 from registry.noise.group import Group, Pending, confirmed, doubted, flush, gather
@@ -162,7 +163,7 @@ class Keeper:
                 }
                 after = flushed.pending(words, event.id, now.timestamp(), doubts)
             if await self._table.swap(_row(due.group), row, _dumped(after), lifetime=_lifetime(after)):
-                name = account.name if due.target == "default" else f"{account.name}.{due.target}"
+                name = account_of(account.name, due.target)
                 await self._tell_dropped(name, due, group, flushed.dropped)
                 return after
 

@@ -51,7 +51,8 @@ def check(
     found: dict[Finding, None] = {}
     for name, route in routing.routes.items():
         named = (targets or {}).get(route.to)
-        unreached = () if named is None or not route.enabled else _unreached(route, named)
+        is_chosen = named is not None and not any(one.is_whole for one in named)
+        unreached = _unreached(route, named or ()) if is_chosen and route.enabled else ()
         for finding in [*_findings(name, route, routing, manifests, disabled), *unreached]:
             path = ("routes", name, *finding.path)
             found[Finding(path, finding.message, finding.is_warning)] = None

@@ -33,7 +33,7 @@ integrations:
     transport: api
     base_url: ${URL}
     api_key: ${KEY}
-    topics: [shop.order.*]
+    defaults: false
     measures:
       - {name: shop.orders, type: counter, topics: [shop.order.placed], labels: {country: data.address.country}}
 """
@@ -95,7 +95,7 @@ async def test_migrations_are_put_into_cloudwatch_as_documented_and_what_else_is
     ]
 
 
-@pytest.mark.parametrize(("when_unknown", "put", "parked"), [("park", 1, ["cloudwatch.default"]), ("resend", 2, [])])
+@pytest.mark.parametrize(("when_unknown", "put", "parked"), [("park", 1, ["cloudwatch"]), ("resend", 2, [])])
 async def test_a_value_whose_answer_was_lost_counts_once_unless_the_settings_want_it_otherwise(
     when_unknown: str, put: int, parked: list[str], tmp_path: Path
 ) -> None:

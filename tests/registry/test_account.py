@@ -246,6 +246,31 @@ def test_an_account_takes_the_times_of_its_own_groups_and_they_ask_nothing() -> 
     assert plan(account, "default", time, TAKEN, routing(all={**SAYS, "topics": [">"]}), NOON) == []
 
 
+class Choosy(Desk):
+    """Names a target of its own."""
+
+    def __init__(self, named: str) -> None:
+        super().__init__()
+        self.named = named
+
+    def targets(self) -> list[Target]:
+        return [Target(self.named, ("vm.created",))]
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "topics"),
+    [
+        ("default", "desk", ("vm.created", "task.failed", "integration.drill.desk")),
+        ("front", "desk.front", ("vm.created", "integration.drill.desk")),
+    ],
+)
+def test_routes_add_topics_to_an_account_that_chooses_its_own_but_to_none_of_its_targets(
+    name: str, group: str, topics: tuple[str, ...]
+) -> None:
+    account = Account("desk", Choosy(name), Nothing(), fault=None)
+    assert account.targets(routing(says=SAYS)) == [(group, Target(name, topics))]
+
+
 async def test_acts_that_worked_are_not_done_again_with_those_that_failed() -> None:
     desk = Desk()
     desk.faults = {"second": [NotReady("starting"), NotReady("starting")]}

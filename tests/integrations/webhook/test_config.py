@@ -69,7 +69,7 @@ def test_what_is_no_web_address_is_refused_without_showing_it(url: str) -> None:
     assert "canary" not in text
 
 
-@pytest.mark.parametrize("name", ["", "Billing", "bil.ling", "bil ling", "billing\n", "b" * 81])
+@pytest.mark.parametrize("name", ["", "Billing", "bil.ling", "bil ling", "billing\n", "b" * 81, "default"])
 def test_a_name_is_one_segment_of_a_topic(name: str) -> None:
     assert "name" in fault(name=name)
 

@@ -192,6 +192,11 @@ def test_a_topic_that_no_target_takes_is_warned_of(topic: str, taken: str, is_re
         )
 
 
+def test_a_route_to_an_account_as_a_whole_reaches_it_whatever_it_takes_by_itself() -> None:
+    of = routing({"r": {"topics": ["vm.created"], "to": "slack", "text": "x"}})
+    assert check(of, MANIFESTS, targets={"slack": [Target("default", ("task.*",))]}) == []
+
+
 def test_a_route_that_names_its_target_needs_that_one_to_take_its_topics() -> None:
     targets = {"slack": [Target("a", ("vm.*",)), Target("b", ("task.*",))]}
     for target, is_reached in (("a", True), ("b", False), ("{{ data.vm_id }}", True), ("elsewhere", True)):
