@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import Any
 
 from starlette.requests import Request
@@ -25,6 +26,19 @@ from integrations.testing.fake import FakeService
 RESOLVE_TIMEOUT = timedelta(minutes=5)
 """docs/configuration.md, `global.resolve_timeout`: "ResolveTimeout is the default value used by alertmanager if the
 alert does not include EndsAt", 5m by default."""
+
+CONFIG = """\
+global:
+  resolve_timeout: 5m
+route:
+  receiver: team
+receivers:
+- name: team
+  slack_configs:
+  - channel: "#alerts"
+    api_url: <secret>
+"""
+"""What it shows of its config: with <secret> in place of secrets (config.go, Secret.MarshalYAML)."""
 
 Labels = Mapping[str, str]
 
@@ -55,10 +69,12 @@ class FakeAlertmanager(FakeService):
         super().__init__(port=port)
         self.alerts: dict[str, Alert] = {}
         self.posts: list[dict[str, Any]] = []
+        self.version, self.cluster, self.config = "0.34.0", "ready", CONFIG
 
     def routes(self) -> Sequence[BaseRoute]:
-        """The two parts of the API that we use."""
+        """The parts of the API that we use."""
         return [
+            Route("/api/v2/alerts", self._show, methods=["GET"]),
             Route("/api/v2/alerts", self._take, methods=["POST"]),
             Route("/api/v2/status", self._status, methods=["GET"]),
         ]
@@ -78,7 +94,23 @@ class FakeAlertmanager(FakeService):
     async def _status(self, request: Request) -> Response:
         if not self._knows(request):
             return PlainTextResponse("Unauthorized", 401)
-        return JSONResponse({"versionInfo": {"version": "0.34.0"}, "cluster": {"status": "ready", "peers": []}})
+        cluster = {"status": self.cluster, "peers": []}
+        answer = {"versionInfo": {"version": self.version}, "cluster": cluster, "config": {"original": self.config}}
+        return JSONResponse(answer, headers={"Date": formatdate(time.time(), usegmt=True)})
+
+    async def _show(self, request: Request) -> Response:
+        """getAlertsHandler: what fires and matches every filter. Here a filter is name="value"."""
+        if not self._knows(request):
+            return PlainTextResponse("Unauthorized", 401)
+        wanted = [_matcher(one) for one in request.query_params.getlist("filter")]
+        if None in wanted:
+            return JSONResponse("bad matcher format", 400)
+        shown = [
+            {"fingerprint": name, "labels": alert.labels, "status": {"state": "active"}}
+            for name, alert in self.alerts.items()
+            if alert.is_firing() and all(one and alert.labels.get(one[0]) == one[1] for one in wanted)
+        ]
+        return JSONResponse(shown)
 
     async def _take(self, request: Request) -> Response:
         if not self._knows(request):
@@ -214,6 +246,12 @@ def _time(text: str | None) -> datetime | None:
 
 def _now() -> datetime:
     return datetime.fromtimestamp(time.time(), UTC)
+
+
+def _matcher(text: str) -> tuple[str, str] | None:
+    """pkg/labels/parse.go: a backslash in a quoted value stands before a quote, a backslash or an n, as in JSON."""
+    found = re.fullmatch(r'([a-zA-Z_][a-zA-Z0-9_]*)=("(?:[^"\\]|\\["\\n])*")', text)
+    return None if found is None else (found[1], json.loads(found[2], strict=False))
 
 
 def _shown(labels: Labels) -> str:

@@ -13,6 +13,7 @@ from integrations.base import (
     Context,
     Delivery,
     DeliveryResult,
+    Finding,
     Health,
     Integration,
     Manifest,
@@ -20,6 +21,7 @@ from integrations.base import (
     Preview,
     What,
 )
+from integrations.email import doctor
 from integrations.email.client import Client
 from integrations.email.config import EmailConfig, mailbox
 from integrations.email.render import Letter, Skipped, letter_for, mime
@@ -40,6 +42,7 @@ class Email(Integration[EmailConfig]):
         handles=("task.failed", "task.completed", "migration.failed", "migration.completed", "vm.failed"),
         notifications=("message",),
         effects="at_least_once",
+        tier="complete",
         limits="The server's own: max_per_minute is kept to; 100 recipients a mail",
     )
 
@@ -79,6 +82,10 @@ class Email(Integration[EmailConfig]):
     async def health(self) -> Health:
         """Whether the server lets us in."""
         return await Health.of(self._client.check(), "the mail server")
+
+    async def examine(self) -> Sequence[Finding]:
+        """The way, the login, the sender, each recipient, and how large a mail may be."""
+        return await doctor.examine(self._client, self.config)
 
     async def _send(self, what: Event[Any] | Notification, delivery: Delivery) -> DeliveryResult:
         letter = letter_for(what, delivery, self.config, self.context.name)

@@ -25,6 +25,7 @@ from aiosmtplib import (
     SMTPDataError,
     SMTPException,
     SMTPRecipientRefused,
+    SMTPResponse,
     SMTPResponseException,
 )
 
@@ -55,6 +56,22 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What a server says as long as there is no mail.
+
+    tls         the version of the protocol; empty: nothing is encrypted
+    most        octets that it takes of a mail (RFC 1870, section 4); None: it names no limit
+    by_sender   why it takes no mail from the sender; None: it does, and was asked for the recipients
+    refused     the recipients that it does not write to
+    """
+
+    tls: str
+    most: int | None
+    by_sender: IntegrationError | None
+    refused: Mapping[str, IntegrationError]
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """The server has it. `refused`: the recipients it does not write to, each with its answer."""
 
@@ -81,6 +98,31 @@ class Client:
     async def check(self) -> str:
         """Log in and do nothing. Returns the server's answer."""
         return (await self._told("NOOP", self._noop())).answer
+
+    async def look(self, sender: str, recipients: Sequence[str]) -> Looked:
+        """Ask what can be asked without a mail, and drop it (RSET: RFC 5321, section 4.1.1.5). Raises IntegrationError
+        where we are not let in."""
+        async with self._session() as smtp:
+            tunnel = smtp.get_transport_info("ssl_object")
+            size = smtp.esmtp_extensions.get("size", "")
+            by_sender = await self._refusal(smtp.mail(sender))
+            asked = () if by_sender else recipients
+            refusals = {one: await self._refusal(smtp.rcpt(one)) for one in asked}
+            await self._in_time(smtp.rset())
+        refused = {one: error for one, error in refusals.items() if error is not None}
+        # RFC 1870, section 4: 0 stands for no fixed limit.
+        most = int(size) if size.isascii() and size.isdigit() else 0
+        return Looked(tunnel.version() if tunnel else "", most or None, by_sender, refused)
+
+    async def _refusal(self, step: Awaitable[SMTPResponse]) -> IntegrationError | None:
+        """Why the server says no to one step; None when it does not. Raises Unreachable when it is gone."""
+        try:
+            await self._in_time(step)
+        except Unreachable:
+            raise
+        except IntegrationError as error:
+            return error
+        return None
 
     async def _send(self, content: bytes, sender: str, recipients: Sequence[str]) -> Sent:
         async with self._session() as smtp:

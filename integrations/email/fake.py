@@ -85,12 +85,14 @@ class FakeMail(FakeService):
     answers     what it says instead of what it would: to CONNECT, EHLO, AUTH, MAIL, RCPT, DATA, NOOP, and to `.`
     offers      the mechanisms of AUTH
     per_minute  more mails than this in a minute get 450
+    most        octets of a mail; None: it names no limit, and keeps none
     """
 
     username, password = "events", "canary-mail-password"
     sender, recipient = "events@example.com", "ops@example.com"
     offers: tuple[str, ...] = ("PLAIN", "LOGIN")
     per_minute: int | None = None
+    most: int | None = 10_240_000  # postconf(5), message_size_limit: its default
 
     def __init__(self, *, port: int = 0, tls: Tls = "none", context: ssl.SSLContext | None = None) -> None:
         super().__init__(port=port)
@@ -126,7 +128,7 @@ class FakeMail(FakeService):
 
     async def __aenter__(self) -> Self:
         context = self.context if self.tls == "implicit" else None
-        self._listening = await asyncio.start_server(self._serve, sock=self._socket, ssl=context, limit=2**20)
+        self._listening = await asyncio.start_server(self._serve, sock=self._socket, ssl=context, limit=2**24)
         return self
 
     async def __aexit__(
@@ -153,10 +155,15 @@ class FakeMail(FakeService):
         finally:
             writer.transport.abort()
             self._talks.remove(talk)
+            if fault.silent is not None and not talk.kept_silent:
+                self._faults.appendleft(fault)  # no mail came that it could meet
             talk.ended.set()
 
     def take(self, mail: Mail) -> str:
         """The answer to a mail's final dot; it is kept if that is 250."""
+        if self.most is not None and len(mail.raw) > self.most:
+            # RFC 1870, section 6.3: 552 "message size exceeds fixed maximum message size".
+            return "552 5.3.4 Message size exceeds fixed limit"
         faults = check(mail.raw)
         if faults:
             return f"554 5.6.0 {faults[0]}"
@@ -194,6 +201,7 @@ class _Talk:
     logged_in: bool = False
     sender: str = ""
     recipients: list[str] = field(default_factory=list)
+    kept_silent: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hang_up(self) -> None:
@@ -260,7 +268,8 @@ class _Talk:
     def extensions(self) -> list[str]:
         if self.fake.tls == "starttls" and not self.secure:
             return ["250 STARTTLS"]
-        return [f"250 AUTH {' '.join(self.fake.offers)}", "250 ENHANCEDSTATUSCODES"]
+        size = [] if self.fake.most is None else [f"250 SIZE {self.fake.most}"]
+        return [f"250 AUTH {' '.join(self.fake.offers)}", *size, "250 ENHANCEDSTATUSCODES"]
 
     async def start_tls(self) -> None:
         if self.fake.tls != "starttls" or self.secure:
@@ -336,6 +345,13 @@ class _Talk:
         self.recipients.append(address)
         return "250 2.1.5 Ok"
 
+    async def keep_silent(self) -> bool:
+        self.note(status=None)
+        self.kept_silent = True
+        if self.fault.patient:
+            await self.reader.read()
+        return False
+
     async def data(self) -> bool:
         if not self.recipients:
             # RFC 5321, section 3.3: "no valid recipients" is 554 or 503.
@@ -347,12 +363,10 @@ class _Talk:
         text = b"\r\n".join(line.removeprefix(b".") for line in raw.removesuffix(b".\r\n").split(b"\r\n"))
         self.note(body=text)
         if self.fault.silent == "before":
-            self.note(status=None)
-            return False
+            return await self.keep_silent()
         said = self.fake.answers.get(".") or self.fake.take(Mail(self.sender, tuple(self.recipients), text))
         if self.fault.silent == "after":
-            self.note(status=None)
-            return False
+            return await self.keep_silent()
         if self.fault.held is not None:
             self.fault.held.committed.set()
             await self.fault.held.released.wait()

@@ -32,6 +32,10 @@ MAX_SUBJECT = 200
 MAX_TEXT = 20_000
 MAX_VALUE = 1000
 MAX_FIELDS = 30
+MAX_OCTETS = 1_500_000
+"""No mail is larger: its texts twice, as text and as HTML, of characters that take twelve octets each."""
+MAX_LINK = 2000
+"""Longer addresses are left out: one that is cut leads elsewhere."""
 
 WELL = ("completed", "recovered")
 """Last words of the topics that tell of success."""
@@ -200,7 +204,8 @@ def _event_page(event: Event[Any], fields: Mapping[str, Any]) -> _Page:
 def _notification_page(notification: Notification) -> _Page:
     loud = notification.severity.value.upper() if notification.severity in _LOUD else ""
     title = one_line(notification.title or notification.message)
-    link = notification.url if notification.url and _LINK.fullmatch(notification.url) else ""
+    url = notification.url or ""
+    link = url if len(url) <= MAX_LINK and _LINK.fullmatch(url) else ""
     title = f"[{loud}] {title}" if loud else title
     return _Page(title, notification.message, "", notification.fields, link)
 

@@ -100,6 +100,7 @@ class GitHub(Integration[GitHubConfig]):
         notifications=("message", "pr_comment", "issue_comment"),
         artifacts=ARTIFACTS,
         effects="searchable",
+        tier="complete",
         limits="5,000 requests an hour; 80 texts made a minute and 500 an hour; 65,536 characters a text",
         budgets=(*TEXTS, CALLS),
         scopes=(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from integrations.github.place import OWNER, Place
 from integrations.github.render import MAX_TITLE
@@ -13,6 +13,11 @@ Text = Annotated[str, Field(min_length=1, max_length=255)]
 Login = Annotated[str, Field(pattern=rf"^{OWNER}(?:\[bot\])?$")]
 Sha = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?$", description="The commit, in full")]
 Address = Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1000)]
+
+
+def _example(**content: JsonValue) -> ConfigDict:
+    """For people who read the schema."""
+    return ConfigDict(json_schema_extra={"examples": [{"owner": "acme", "repo": "api", **content}]})
 
 
 class _Content(BaseModel):
@@ -39,6 +44,8 @@ class _Titled(_Content):
 class PullRequest(_Titled):
     """A new pull request (docs.github.com/rest/pulls/pulls, "Create a pull request")."""
 
+    model_config = _example(title="Move to v2", head="move", base="main")
+
     head: Text = Field(description="Branch with the changes; user:branch where it is in a fork")
     base: Text = Field(description="Branch to merge into")
     draft: bool = Field(default=False, description="Not ready for review yet")
@@ -52,6 +59,8 @@ class PullRequest(_Titled):
 class Issue(_Titled):
     """A new issue (docs.github.com/rest/issues/issues, "Create an issue")."""
 
+    model_config = _example(title="Migration 0042 failed", body="See the log.", labels=["bug"])
+
     labels: tuple[Text, ...] = Field(default=(), max_length=100, description="Names of labels")
     # "Adds up to 10 assignees to an issue" (docs.github.com/rest/issues/assignees)
     assignees: tuple[Text, ...] = Field(default=(), max_length=10, description="Logins")
@@ -59,6 +68,8 @@ class Issue(_Titled):
 
 class Comment(_Content):
     """A new comment on an issue or a pull request."""
+
+    model_config = _example(number=7, body="Benchmarks are attached.")
 
     number: int = Field(ge=1, description="Of the issue or pull request")
     body: str = Field(min_length=1, description="Markdown; cut at GitHub's limit")
@@ -71,6 +82,8 @@ class Comment(_Content):
 
 class ReviewRequest(_Content):
     """People and teams asked to review (docs.github.com/rest/pulls/review-requests)."""
+
+    model_config = _example(number=7, reviewers=["grace"])
 
     number: int = Field(ge=1, description="Of the pull request")
     reviewers: tuple[Login, ...] = Field(default=(), max_length=15, description="Logins")
@@ -86,6 +99,8 @@ class ReviewRequest(_Content):
 class CommitStatus(_Content):
     """A status of a commit; the newest of each context counts (docs.github.com/rest/commits/statuses)."""
 
+    model_config = _example(sha="6dcb09b5b57875f334f61aebed695e2e4193db5e", state="success", context="ci/migrations")
+
     sha: Sha
     state: Literal["error", "failure", "pending", "success"] = Field(description="How it is")
     context: Text = Field(default="eventbus", description="Tells it from other statuses, such as ci/migrations")
@@ -95,6 +110,10 @@ class CommitStatus(_Content):
 
 class CheckRun(_Content):
     """A check of a commit, with a report. Only a GitHub App can make one (docs.github.com/rest/checks/runs)."""
+
+    model_config = _example(
+        head_sha="6dcb09b5b57875f334f61aebed695e2e4193db5e", name="migrations", conclusion="success"
+    )
 
     head_sha: Sha
     name: Text = Field(description="Of the check, such as migrations")

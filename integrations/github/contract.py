@@ -6,7 +6,7 @@ from typing import Any
 
 from eventbus.catalog import catalog
 from eventbus.topics import TaskFailed
-from integrations.base import InboundRequest
+from integrations.base import InboundRequest, Notification
 from integrations.github.adapter import GitHub
 from integrations.github.fake import FakeGitHub
 from integrations.testing.contract import AdapterContract, Webhooks
@@ -36,6 +36,7 @@ class TestGitHub(AdapterContract):
     event = catalog.event(
         TaskFailed(task_id="task-42", pull_request="https://github.com/acme/api/pull/7", error="2 of 310 tests failed")
     )
+    notification = Notification(target="acme/api#7", message="The tests of this branch hang.")
     inbound = Deliveries()
 
     def keep_limits(self, service: FakeService) -> None:

@@ -40,6 +40,8 @@ MAX_SUMMARY = 65_535
 """docs.github.com/rest/checks/runs, "Create a check run": `output.summary`."""
 
 MAX_INLINE = 200
+MAX_LINK = 2000
+"""Our own: longer addresses are left out, since an address that is cut leads elsewhere."""
 MAX_FIELDS = 25
 MAX_TICKS = 20
 
@@ -228,7 +230,7 @@ def duration(milliseconds: float) -> str:
 
 
 def _link(url: str | None) -> str:
-    if url is None or not re.fullmatch(r"https?://[^\s<>()\[\]\\`]+", url):
+    if url is None or len(url) > MAX_LINK or not re.fullmatch(r"https?://[^\s<>()\[\]\\`]+", url):
         return ""
     return f"[Read more]({url})"
 

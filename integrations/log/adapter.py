@@ -20,7 +20,7 @@ from integrations.log.render import Line, describe_artifact, describe_event, des
 class AnyContent(BaseModel):
     """Content of any shape."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{"title": "Move to v2"}]})
 
 
 class Log(Integration[LogConfig]):
@@ -34,6 +34,7 @@ class Log(Integration[LogConfig]):
         notifications=("message",),
         artifacts={"comment": AnyContent, "issue": AnyContent, "pull_request": AnyContent},
         effects="repeatable",
+        tier="safe",
         limits="None.",
     )
 

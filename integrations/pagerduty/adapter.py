@@ -71,6 +71,7 @@ class PagerDuty(Integration[PagerDutyConfig]):
         notifications=KINDS,
         artifacts={"incident": Incident},
         effects="keyed",
+        tier="complete",
         limits="About 120 events a minute and integration key; 960 REST requests a minute; 512 KB an event",
         # Events API Rate Limits: "approximately 120 calls/minute per integration key", over a sliding minute. Ten
         # under it, for calls that arrive closer together than they left. An incident takes four REST requests at

@@ -24,7 +24,11 @@ KEY_PREFIX = "eventbus-"
 class Incident(BaseModel):
     """The content of an artifact `incident`. Without assignment the service's escalation policy says who is told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"title": "Migration 0042 failed in production", "urgency": "high"}]},
+    )
 
     title: str = Field(min_length=1, description="What is wrong, in a line")
     details: str = Field(default="", description="The rest of it; plain text")

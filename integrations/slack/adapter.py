@@ -98,6 +98,7 @@ class Slack(Integration[SlackConfig]):
         notifications=("message",),
         artifacts={"approval": Approval},
         effects="searchable",
+        tier="complete",
         limits="about 1 message a second and channel, and a limit for the workspace; 5 answers to a command in 30 min",
         # docs.slack.dev, Rate limits: chat.postMessage "generally allows posting one message per second per channel";
         # of bursts, "there is no guarantee that messages will be stored or displayed". Changes of messages are Tier 3,

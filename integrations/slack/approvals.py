@@ -41,7 +41,11 @@ UserId = Annotated[str, Field(pattern=r"^[UW][A-Z0-9]{1,30}$")]
 class Approval(BaseModel):
     """The content of an artifact `approval`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"title": "Deploy 118 to production?", "quorum": 2, "expires_in": "PT4H"}]},
+    )
 
     title: str = Field(min_length=1, max_length=140, description="What is asked, on one line")
     text: str = Field(default="", max_length=3000, description="What people need to know to decide")

@@ -48,12 +48,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What the next request meets: a status instead of service, or silence before or after the effect is committed."""
+    """What the next request meets: a status instead of service, or silence before or after the effect is committed.
+
+    patient  silence goes on until the caller gives up; otherwise the connection is cut
+    """
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""
     silent: When | None = None
+    patient: bool = False
     held: Held | None = None
 
 
@@ -101,6 +105,10 @@ class FakeService:
     def swallow(self, when: When, *, times: int = 1) -> None:
         """Cut the next connections without an answer: before the effect is committed, or after."""
         self._faults.extend([Fault(silent=when)] * times)
+
+    def stall(self, when: When, *, times: int = 1) -> None:
+        """Leave the next callers without an answer until they give up: before the effect is committed, or after."""
+        self._faults.extend([Fault(silent=when, patient=True)] * times)
 
     def hold(self) -> Held:
         """Commit the next effect, then keep the caller waiting until `released` is set: the moment to kill it."""
@@ -152,10 +160,11 @@ class _Wire:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         body = await request.body()
+        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         status: int | None = None
 
         async def replay() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
+            return unread.pop() if unread else await receive()
 
         async def note(message: Message) -> None:
             nonlocal status
@@ -188,7 +197,15 @@ class _Wire:
             await self.app(scope, replay, note)
         path = scope["path"] + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
         self.fake.requests.append(Recorded(scope["method"], path, dict(request.headers), body, time.time(), status))
-        if fault.silent is not None:
+        if fault.patient:
+            await given_up(receive)
+        elif fault.silent is not None:
             # An announced body that never comes: the server closes the connection, the client sees it break.
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
             raise ConnectionAbortedError
+
+
+async def given_up(receive: Receive) -> None:
+    """Return when the caller has hung up (ASGI specification, HTTP, "Disconnect - receive event")."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -62,7 +62,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         return
     rule = rules.rule_of(owner, test)
     if rule is not None:
-        item.user_properties.append((PROPERTY, f"{owner.adapter.manifest.name} {owner.__name__} {rule.number}"))
+        manifest = owner.adapter.manifest
+        said = f"{manifest.name} {owner.__name__} {rule.number} {manifest.tier or ''}"
+        item.user_properties.append((PROPERTY, said))
 
 
 class Cards:
@@ -88,7 +90,9 @@ class Cards:
             if not any(adapter == name for adapter, _ in self._cards):
                 terminalreporter.write_line(f"{name}: its contract holds no test; is there a class Test...?")
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if any(card.claims_too_much for card in self._cards.values()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._report is not None:
             cards = [self._cards[key].document() for key in sorted(self._cards)]
             Path(self._report).write_text(json.dumps({"adapters": cards}, indent=2) + "\n", "utf-8")
@@ -96,8 +100,8 @@ class Cards:
     def _note(self, value: str, report: pytest.TestReport) -> None:
         from integrations.testing.rules import Card
 
-        adapter, contract, number = value.split()
-        card = self._cards.setdefault((adapter, contract), Card(adapter, contract))
+        adapter, contract, number, claimed = value.split(" ")
+        card = self._cards.setdefault((adapter, contract), Card(adapter, contract, claimed=claimed))
         card.ends.setdefault(int(number), []).append(_end(report))
 
 
@@ -146,6 +150,8 @@ def _told(card: Card) -> Iterator[str]:
         yield f"{name}: no tier, only a part of the rules was run ({counts})"
     else:
         yield f"{name}: {card.tier.name.lower()}: {MEANING[card.tier]} ({counts})"
+    if card.claims_too_much:
+        yield f"    its manifest says tier={card.claimed!r}: mend what follows, or say less there"
     for number, verdict in card.verdicts.items():
         if verdict in (Verdict.FAILED, Verdict.NOT_SHOWN):
             yield f"    rule {number}, {RULES[number].text}: {verdict}: {card.why(number)}"

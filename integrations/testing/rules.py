@@ -69,6 +69,7 @@ RULES: Mapping[int, Rule] = {
         Rule(13, "close leaves no task and no socket, however often", Tier.WORKS, needs_service=False),
         Rule(14, "the README names every setting", Tier.COMPLETE, needs_service=False),
         Rule(15, "200 events keep to the declared budgets", Tier.COMPLETE),
+        Rule(16, "a text of any length is brought out or refused before it leaves", Tier.SAFE, needs_service=False),
     )
 }
 """By number."""
@@ -116,11 +117,20 @@ def tier(verdicts: Mapping[int, Verdict]) -> Tier:
 
 @dataclass(slots=True)
 class Card:
-    """How one contract class of one adapter came out: `ends` holds, by rule, how each of its tests ended, and why."""
+    """How one contract class of one adapter came out: `ends` holds, by rule, how each of its tests ended, and why.
+
+    claimed  the tier that the manifest says; empty: none
+    """
 
     adapter: str
     contract: str
     ends: dict[int, list[tuple[Verdict, str]]] = field(default_factory=dict)
+    claimed: str = ""
+
+    @property
+    def claims_too_much(self) -> bool:
+        """Whether the manifest says a higher tier than was earned."""
+        return bool(self.claimed) and self.tier is not None and self.tier < Tier[self.claimed.upper()]
 
     @property
     def verdicts(self) -> dict[int, Verdict]:

@@ -20,13 +20,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from eventbus import Event, catalog
 from eventbus.topics import TaskFailed
 from integrations.base import Integration
+from integrations.email import Email
+from integrations.email.fake import FakeMail
 from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub
 from integrations.pagerduty import PagerDuty
 from integrations.pagerduty.fake import FakePagerDuty
 from integrations.slack import Slack
 from integrations.slack.fake import FakeSlack
-from integrations.testing.fake import FakeService
+from integrations.testing.fake import FakeService, given_up
 from integrations.webhook import Webhook
 from integrations.webhook.fake import FakeReceiver
 
@@ -42,7 +44,7 @@ class Service:
     name      of the account, and of its group where it has one
     settings  its section of the settings, for a stand-in that runs
     effects   the number of each effect that exists there
-    write     how the path of the request ends that makes one
+    write     how the path of the request ends that makes one; empty: every request does
     parks     nobody can find out whether an effect exists (at_least_once)
     """
 
@@ -101,6 +103,10 @@ def _said(slack: FakeSlack) -> list[int]:
     return [*numbers(*(f"{message.text} {message.blocks}" for message in slack.messages))]
 
 
+def _mailed(mail: FakeMail) -> list[int]:
+    return [number for one in mail.mails for number in numbers(one.message["Subject"])]
+
+
 def _received(receiver: FakeReceiver) -> list[int]:
     """A receiver knows a repeat by its id; so an id is an effect."""
     return [*numbers(*{one.webhook_id: str(one.content) for one in receiver.received}.values())]
@@ -124,6 +130,9 @@ SERVICES = (
 """GitHub and Slack are searched after a lost answer, PagerDuty drops a repeat by its key, a receiver of webhooks by its
 id; and an incoming webhook of Slack's can neither be asked nor told."""
 
+EMAIL = Service("email", Email, FakeMail, FakeMail.settings, _mailed, "", parks=True)
+"""Nor can a mail server."""
+
 
 @dataclass
 class Answers:
@@ -131,6 +140,7 @@ class Answers:
 
     losing       how many of the next ones are lost
     carried_out  whether those writes happen all the same
+    stalled      their callers wait until they give up; otherwise the connections are cut
     lost         how many were
     hangs        no write is answered, or happens, until `go_on`
     asked        how many writes came
@@ -138,6 +148,7 @@ class Answers:
 
     losing: int = 0
     carried_out: bool = True
+    stalled: bool = False
     lost: int = 0
     hangs: bool = False
     asked: int = 0
@@ -145,6 +156,11 @@ class Answers:
 
     def take_over(self, fake: FakeService, write: str) -> None:
         """The answers of this stand-in to the requests whose path ends like this."""
+        if not write:
+            lose = fake.stall if self.stalled else fake.swallow
+            lose("after" if self.carried_out else "before", times=self.losing)
+            self.lost, self.losing = self.losing, 0
+            return
         routes = fake.routes
 
         def wrapped() -> Sequence[BaseRoute]:
@@ -171,7 +187,7 @@ class Answers:
                 self.losing, self.lost = self.losing - 1, self.lost + 1
                 if self.carried_out:
                     await app(scope, receive, _nobody_hears)
-                await _break_off(send)
+                await (given_up(receive) if self.stalled else _break_off(send))
             else:
                 await app(scope, receive, send)
 

@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import yaml
 
+import integrations.github.client
 from eventbus import Backoff, DeadLetter, EventBus, Options
 from eventbus.failpoint import PLACES
 from eventbus.gate import Breaker
@@ -28,7 +29,7 @@ from registry.registry import Registry
 from registry.unknown import REASON, resolve
 from service.wiring import open_runtime, read_settings
 from tests.conftest import wait_until
-from tests.e2e.services import NO_LIMIT, SERVICES, Answers, Service, happened
+from tests.e2e.services import EMAIL, NO_LIMIT, SERVICES, Answers, Service, happened
 from tests.e2e.victims import Victims
 from tests.servers import NEWEST, Node, server
 
@@ -235,15 +236,21 @@ def test_every_named_place_has_its_death() -> None:
 # -- answers that are lost ---------------------------------------------------------------------------------------------
 
 LOST = 500
+SOON = timedelta(seconds=1)
+"""When an adapter gives up that gets no answer. On a busy machine it gives up calls too that would be answered."""
+LONGER = {"github": 20 * SOON, "email": 2 * SOON}
+"""Calls of the one wait for a thread before they leave; half of the other's time is for its login."""
 
 
 @asynccontextmanager
-async def working(bus: EventBus, service: Service, fake: FakeService) -> AsyncIterator[None]:
+async def working(
+    bus: EventBus, service: Service, fake: FakeService, *, concurrency: int = 32, **manner: Any
+) -> AsyncIterator[None]:
     """A worker's registry with this account, as fast as it can be."""
     config = service.adapter.manifest.config.model_validate(service.settings(fake))
-    options = Options(concurrency=32, start="earliest", max_attempts=NO_LIMIT, backoff=Backoff(MS, 10 * MS))
+    options = Options(concurrency=concurrency, start="earliest", max_attempts=NO_LIMIT, backoff=Backoff(MS, 10 * MS))
     registry = Registry(bus, Metrics(), serve=True)
-    manner: dict[str, Any] = {"topics": ("task.failed",), "options": options, "breaker": NEVER, "paced": False}
+    manner |= {"topics": ("task.failed",), "options": options, "breaker": NEVER, "paced": False}
     registry.register(Account(service.name, service.adapter(), config, **manner))
     await registry.start()
     yield
@@ -266,13 +273,48 @@ async def test_five_hundred_lost_answers_leave_nothing_undone_and_nothing_done_t
         assert answers.lost == LOST
         if service.parks:
             assert len(letters) == LOST, "what nobody can know was taken for known"
-            await _decided(bus, letters, "done" if carried_out else "resend")
+            await _decided(bus, service, fake)
             once(service, service.effects(fake), LOST)
 
 
-async def _decided(bus: EventBus, letters: Sequence[DeadLetter], how: Literal["done", "resend"]) -> None:
-    """A person has looked at the service."""
-    for letter in letters:
-        assert await resolve(bus, letter, how)
-    await bus.run_until_idle(timeout=timedelta(seconds=10 * PATIENCE))
+@pytest.mark.parametrize(
+    ("carried_out", "stalled"), [(True, LOST), (False, LOST // 5)], ids=["commits", "commits-nothing"]
+)
+@pytest.mark.parametrize(
+    "service", [*(one for one in SERVICES if not one.parks), EMAIL], ids=lambda service: service.name
+)
+async def test_answers_that_time_out_leave_nothing_undone_and_nothing_done_twice(
+    service: Service,
+    carried_out: bool,
+    stalled: int,
+    redis_url: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The service commits, and says nothing until the adapter gives up: five hundred times. Or it does not commit."""
+    monkeypatch.setattr(integrations.github.client, "TIMEOUT_SECONDS", SOON.seconds)
+    monkeypatch.setattr(integrations.github.client, "THREADS", 64)  # each waits for an answer alone
+    fake, answers = service.fake(), Answers(losing=stalled, carried_out=carried_out, stalled=True)
+    answers.take_over(fake, service.write)
+    manner: dict[str, Any] = {"timeout": LONGER.get(service.name, SOON), "concurrency": 64}
+    async with fake, EventBus.open(redis_url, namespace=namespace) as bus, working(bus, service, fake, **manner):
+        await bus.publish_many(map(happened, range(stalled)))
+        await bus.run_until_idle(timeout=timedelta(seconds=10 * PATIENCE))
+        letters = await letters_of(bus, REASON)
+        once(service, service.effects(fake), stalled, [number_of(letter) for letter in letters])
+        assert answers.lost == stalled
+        if service.parks:
+            assert len(letters) == stalled, "what nobody can know was taken for known"
+        if service.parks and not carried_out:
+            await _decided(bus, service, fake)
+            once(service, service.effects(fake), stalled)
+
+
+async def _decided(bus: EventBus, service: Service, fake: FakeService) -> None:
+    """A person looks at the service, and again where an answer to what is sent anew is lost as well."""
+    while letters := await letters_of(bus, REASON):
+        made = set(service.effects(fake))
+        for letter in letters:
+            assert await resolve(bus, letter, "done" if number_of(letter) in made else "resend")
+        await bus.run_until_idle(timeout=timedelta(seconds=10 * PATIENCE))
     assert not [letter async for letter in bus.dead.find()]

@@ -1,4 +1,4 @@
-"""Acme Tickets: failed tasks become tickets, and what happens to a ticket becomes an event."""
+"""Acme Tickets: failed tasks become tickets, notifications become comments on them."""
 
 from acme_tickets.adapter import AcmeTickets
 

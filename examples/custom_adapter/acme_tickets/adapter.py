@@ -41,7 +41,7 @@ class AcmeTickets(Integration[TicketsConfig]):
         notifications=("message",),
         artifacts={"ticket": render.Ticket},
         effects="keyed",
-        limits="100 requests a minute; 200 characters a title",
+        limits="100 requests a minute; 200 characters a title, 10,000 a text",
         budgets=(Budget("requests", 95, timedelta(minutes=1), burst=10),),  # below 100: calls bunch up on their way
         scopes=(Scope("tickets:write", "opens tickets and comments on them"),),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventbus.catalog import catalog
 from eventbus.topics import TaskFailed
-from integrations.base import InboundRequest
+from integrations.base import InboundRequest, Notification
 from integrations.signing import sign_plain
 from integrations.testing.contract import AdapterContract, Webhooks
 
@@ -33,4 +33,5 @@ class TestAcmeTickets(AdapterContract):
     adapter = AcmeTickets
     fake = FakeTickets
     event = EVENT
+    notification = Notification(target="T-1", message="Looking into it.")
     inbound = TicketWebhooks()

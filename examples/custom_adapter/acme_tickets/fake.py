@@ -23,6 +23,8 @@ from starlette.routing import BaseRoute, Route
 TOKEN = "acme-token-of-the-stand-in"
 WEBHOOK_SECRET = SecretStr("acme-webhook-secret-of-the-stand-in")
 CALLS_A_MINUTE = 100
+MOST = {"title": 200, "text": 10_000}
+"""Characters."""
 
 
 class FakeTickets(FakeService):
@@ -60,26 +62,29 @@ class FakeTickets(FakeService):
         return InboundRequest({"x-signature": sign_plain(body, WEBHOOK_SECRET)}, body, received_at=0)
 
     async def _open_ticket(self, request: Request) -> Response:
+        content = await request.json()
+
         async def make() -> dict[str, str]:
             number = f"T-{len(self.tickets) + 1}"
-            self.tickets[number] = await request.json()
+            self.tickets[number] = content
             self._effects.append(f"ticket {number}: {self.tickets[number]['title']}")
             return {"id": number, "url": f"{self.url}/tickets/{number}"}
 
-        return await self._once(request, make)
+        return _too_long(content) or await self._once(request, make)
 
     async def _comment(self, request: Request) -> Response:
         ticket = request.path_params["ticket"]
         if ticket not in self.tickets:
             return JSONResponse({"error": "no such ticket"}, 404)
+        content = await request.json()
 
         async def make() -> dict[str, str]:
-            text = (await request.json())["text"]
+            text = content["text"]
             self.comments.append((ticket, text))
             self._effects.append(f"comment on {ticket}: {text}")
             return {"id": f"C-{len(self.comments)}", "url": f"{self.url}/tickets/{ticket}#{len(self.comments)}"}
 
-        return await self._once(request, make)
+        return _too_long(content) or await self._once(request, make)
 
     async def _me(self, request: Request) -> Response:
         return PlainTextResponse("bot@acme") if self._is_allowed(request) else _refused()
@@ -115,6 +120,12 @@ class FakeTickets(FakeService):
             return JSONResponse({"error": "Idempotency-Key is already used"}, 422)
         # "Idempotency Enforcement Scenarios": a retry gets "the result of the previously completed operation".
         return JSONResponse(answer, 201)
+
+
+def _too_long(content: dict[str, Any]) -> Response | None:
+    """Acme Tickets API, "Limits": 200 characters a title, 10,000 a text."""
+    long = [name for name, most in MOST.items() if len(content.get(name, "")) > most]
+    return JSONResponse({"error": f"{', '.join(long)} too long"}, 422) if long else None
 
 
 def _refused() -> Response:

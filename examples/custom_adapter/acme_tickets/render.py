@@ -21,7 +21,8 @@ from pydantic_core import to_json
 from acme_tickets.config import TicketsConfig
 
 MAX_TITLE = 200
-"""Acme Tickets API, "Limits": a title has 200 characters at most."""
+MAX_TEXT = 10_000
+"""Acme Tickets API, "Limits": characters of a title, and of the text of a ticket or comment."""
 
 _TICKET_ID = re.compile(r"T-[0-9]{1,9}")
 
@@ -32,7 +33,7 @@ class Ticket(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str = Field(min_length=1, max_length=MAX_TITLE, description="One line")
-    text: str = Field(default="", description="What happened")
+    text: str = Field(default="", max_length=MAX_TEXT, description="What happened")
     priority: Literal["low", "normal", "urgent"] = Field(default="normal", description="low, normal or urgent")
 
 
@@ -59,10 +60,10 @@ def request(what: What, config: TicketsConfig) -> Request | None:
 def failed_task(event: Event[TaskFailed], config: TicketsConfig) -> Request:
     """The ticket for a failed task."""
     data = event.data
-    title = f"{data.name or data.task_id} failed"
+    title = cut(data.name or data.task_id, MAX_TITLE - len(" failed")) + " failed"
     facts = {"Task": data.task_id, "Environment": data.environment, "Pull request": data.pull_request}
     lines = [data.error, *(f"{name}: {value}" for name, value in facts.items() if value)]
-    return ticket(Ticket(title=title[:MAX_TITLE], text="\n".join(lines), priority=config.priority), config.queue)
+    return ticket(Ticket(title=title, text=cut("\n".join(lines), MAX_TEXT), priority=config.priority), config.queue)
 
 
 def ticket(content: Ticket, queue: str) -> Request:
@@ -79,7 +80,12 @@ def comment(notification: Notification) -> Request:
     facts = [f"{name}: {value}" for name, value in notification.fields.items()]
     url = [notification.url] if notification.url else []
     text = "\n".join([*title, notification.message, *facts, *url])
-    return Request(f"comment on {number}", f"/api/tickets/{number}/comments", to_json({"text": text}))
+    return Request(f"comment on {number}", f"/api/tickets/{number}/comments", to_json({"text": cut(text, MAX_TEXT)}))
+
+
+def cut(text: str, room: int) -> str:
+    """At most `room` characters, with a note where some are missing: what an event says may be of any length."""
+    return text if len(text) <= room else f"{text[: room - 4]} ..."
 
 
 def _content(artifact: Artifact) -> Ticket:

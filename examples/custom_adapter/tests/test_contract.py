@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from integrations.base import Artifact, Delivery, Notification, Outcome
@@ -17,6 +19,8 @@ from acme_tickets.inbound import TicketClosed
 
 __all__ = ["TestAcmeTickets"]
 
+Connect = Callable[..., Awaitable[AcmeTickets]]
+
 
 @pytest.fixture
 async def service() -> AsyncIterator[FakeTickets]:
@@ -25,11 +29,22 @@ async def service() -> AsyncIterator[FakeTickets]:
 
 
 @pytest.fixture
-async def adapter(service: FakeTickets) -> AsyncIterator[AcmeTickets]:
-    adapter, context = AcmeTickets(), make_context(AcmeTickets, service.settings())
-    await adapter.initialize(context)
-    yield adapter
-    await context.http.close()
+async def connect(service: FakeTickets) -> AsyncIterator[Connect]:
+    """Makes adapters in front of the stand-in, with settings changed, and lets go of their connections at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def make(**changes: Any) -> AcmeTickets:
+            adapter, context = AcmeTickets(), make_context(AcmeTickets, service.settings() | changes)
+            stack.push_async_callback(context.http.close)
+            await adapter.initialize(context)
+            return adapter
+
+        yield make
+
+
+@pytest.fixture
+async def adapter(connect: Connect) -> AcmeTickets:
+    return await connect()
 
 
 async def test_a_failed_task_becomes_a_ticket(adapter: AcmeTickets, service: FakeTickets) -> None:

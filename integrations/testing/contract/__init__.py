@@ -21,6 +21,7 @@ from integrations.testing.contract.dry_run import DryRunRules
 from integrations.testing.contract.effects import EffectRules
 from integrations.testing.contract.health import HealthRules
 from integrations.testing.contract.inbound import InboundRules
+from integrations.testing.contract.lengths import LengthRules
 from integrations.testing.contract.secrets import SecretRules
 from integrations.testing.contract.settings import SettingsRules
 from integrations.testing.contract.webhooks import Webhooks
@@ -37,6 +38,7 @@ class AdapterContract(
     ConnectionRules,
     InboundRules,
     BudgetRules,
+    LengthRules,
 ):
     """Subclass it as the module says. `event` must cause one effect at the fake."""
 

@@ -11,7 +11,7 @@ import eventbus.topics  # noqa: F401  # fills the catalogue
 from eventbus.catalog import catalog
 from eventbus.event import Event
 from eventbus.payload import Payload
-from integrations.base import Integration
+from integrations.base import Integration, Notification
 from integrations.testing.contract.webhooks import Webhooks
 from integrations.testing.fake import FakeService
 from integrations.testing.rig import Rig, Worker, at_work, connected
@@ -21,13 +21,15 @@ from integrations.testing.rules import Verdict, rule_of
 class Bench:
     """`adapter`, `fake` and `event` must be given; `event` must cause one effect at the fake.
 
-    inbound      how the service's webhooks are made and signed, for an adapter that takes some
-    has_service  False for an adapter that reaches nothing outside its process
+    notification  one that is sent, where it has to name a target
+    inbound       how the service's webhooks are made and signed, for an adapter that takes some
+    has_service   False for an adapter that reaches nothing outside its process
     """
 
     adapter: ClassVar[type[Integration[Any]]]
     fake: ClassVar[type[FakeService]]
     event: ClassVar[Event[Any]]
+    notification: ClassVar[Notification] = Notification(message="The disk of db-1 is almost full.")
     inbound: ClassVar[Webhooks | None] = None
     has_service: ClassVar[bool] = True
 

@@ -34,7 +34,7 @@ class EffectRules(Bench):
 
     @rule(3)
     async def test_every_topic_it_takes_is_rendered(self, rig: Rig) -> None:
-        for event in _examples(self.adapter.manifest.handles):
+        for event in examples(self.adapter.manifest.handles):
             result = await rig.outcome(event, key=f"delivery-of-{event.topic}")
             told = isinstance(result, DeliveryResult | IntegrationError)
             assert told, f"the example of {event.topic} became {result!r}"
@@ -128,7 +128,7 @@ class EffectRules(Bench):
         return rig.adapter
 
 
-def _examples(patterns: Iterable[str]) -> Iterator[Event[Any]]:
+def examples(patterns: Iterable[str]) -> Iterator[Event[Any]]:
     """The catalogue's example for every topic that the patterns take; a family is shown by a topic `example`.
 
     A payload class that offers no example shows nothing.

@@ -381,7 +381,7 @@ def test_a_damaged_file_is_misconfigured_at_once_and_shows_the_servers_words(hom
     (home / "appendonlydir").mkdir(parents=True)
     (home / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
     with pytest.raises(Misconfigured, match=r"no redis-server can be kept in .*manifest"):
-        open_embedded(home)
+        open_embedded(home, timeout=120)
 
 
 def test_a_file_in_place_of_the_directory_is_misconfigured(tmp_path: Path) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from integrations.email.client import Client
+from integrations.email.config import EmailConfig
 from integrations.email.fake import FakeMail, check
+from integrations.errors import OutcomeUnknown
 
 HEAD = b"Date: Mon, 12 Jan 2026 10:30:00 +0000\r\nFrom: a@example.com\r\n"
 LOGIN = "AUTH PLAIN " + base64.b64encode(f"\0events\0{FakeMail.password}".encode()).decode()
@@ -71,3 +76,19 @@ async def test_over_its_limit_it_asks_for_less(fake: FakeMail) -> None:
     begin = ["EHLO me", LOGIN, "MAIL FROM:<a@example.com>"]
     assert await talk(fake, *begin, "RSET", "MAIL FROM:<a@example.com>") == ["220", "250", "235", "250", "250", "450"]
     assert fake.limited == 1
+
+
+@pytest.mark.parametrize(("when", "mails"), [("before", 0), ("after", 1)])
+async def test_a_sender_that_is_left_without_an_answer_gives_up_and_the_next_mail_is_taken(
+    fake: FakeMail, when: Any, mails: int
+) -> None:
+    """A login without a mail does not use the silence up."""
+    fake.stall(when)
+    client = Client(EmailConfig.model_validate(fake.settings()), timedelta(seconds=1))
+    await client.check()
+    content = b"From: events@example.com\r\nDate: Mon, 12 Jan 2026 10:00:00 +0000\r\nSubject: s\r\n\r\nText\r\n"
+    with pytest.raises(OutcomeUnknown, match="did not say within"):
+        await client.send(content, fake.sender, [fake.recipient])
+    assert len(fake.mails) == mails
+    await client.send(content, fake.sender, [fake.recipient])
+    assert len(fake.mails) == mails + 1

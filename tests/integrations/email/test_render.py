@@ -147,8 +147,18 @@ def test_what_is_long_is_cut_and_says_by_how_much() -> None:
     assert "f30: v" not in many.text
 
 
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "http:///x", "https://a b", "https://ops@evil.example", "/x"])
-def test_what_is_no_web_address_becomes_no_link(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "http:///x",
+        "https://a b",
+        "https://ops@evil.example",
+        "/x",
+        f"https://a.example/{'x' * 2000}",
+    ],
+)
+def test_what_is_no_web_address_or_a_very_long_one_becomes_no_link(url: str) -> None:
     made = letter(Notification(message="m", url=url))
     assert "<a " not in made.html
     assert url not in made.text

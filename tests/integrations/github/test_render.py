@@ -265,6 +265,13 @@ def test_a_long_notification_keeps_its_facts_and_its_link() -> None:
     assert "em" not in shown(body).tags
 
 
+def test_a_link_that_is_too_long_is_left_out_and_the_text_keeps_its_room() -> None:
+    notification = Notification(message="*" * 100_000, url=f"https://example.com/{'x' * 100_000}")
+    body = render.notification_comment(notification, MARKER)
+    assert len(body) <= render.MAX_CHARACTERS
+    assert body.endswith(f"more characters\n\n{MARKER}")
+
+
 def test_a_trusted_body_of_an_artifact_is_used_as_it_is() -> None:
     body = render.artifact_body("Thanks @ada, fixes #12 ![x](https://a.example/p.png)", MARKER, trusted=True)
     assert body == f"Thanks @ada, fixes #12 ![x](https://a.example/p.png)\n\n{MARKER}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -83,6 +84,18 @@ async def test_an_answer_swallowed_after_the_effect_leaves_it(http: Http, counte
     with pytest.raises(OutcomeUnknown):
         await count(http, counter)
     assert (counter.effects(), counter.requests[0].status) == (["one"], None)
+
+
+@pytest.mark.parametrize(("when", "made"), [("before", []), ("after", ["one"])])
+async def test_a_caller_that_is_left_without_an_answer_gives_up_and_the_next_is_served(
+    http: Http, counter: Counter, when: Any, made: list[str]
+) -> None:
+    counter.stall(when)
+    with pytest.raises(OutcomeUnknown, match="did not answer within"):
+        await http.request("POST", f"{counter.url}/count", content=b"one", timeout=timedelta(milliseconds=200))
+    assert counter.effects() == made
+    assert (await count(http, counter, "two")).status == 201
+    assert [request.status for request in counter.requests] == [None, 201]
 
 
 async def test_a_held_answer_comes_when_it_is_released(http: Http, counter: Counter) -> None:

@@ -42,7 +42,7 @@ def test_the_contract_of_an_adapter_of_ours_runs_from_anywhere(elsewhere: Path, 
     report = tmp_path / "report.json"
     done = run(elsewhere, site, "--integration", "slack", "-k", FEW, f"--integration-report={report}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "slack (TestSlack): no tier, only a part of the rules was run (3 passed, 12 not run)" in done.stdout
+    assert "slack (TestSlack): no tier, only a part of the rules was run (3 passed, 13 not run)" in done.stdout
     (card,) = json.loads(report.read_text())["adapters"]
     verdicts = {row["rule"]: row["verdict"] for row in card["rules"]}
     assert (card["adapter"], card["contract"], card["passed"]) == ("slack", "TestSlack", 3)
@@ -141,3 +141,30 @@ def test_it_can_be_switched_off(elsewhere: Path, site: Path) -> None:
     )
     done = run(elsewhere, site, "-p", "no:eventbus", "test_it.py")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_manifest_that_claims_more_than_its_contract_earns_fails_the_run(elsewhere: Path, site: Path) -> None:
+    (elsewhere / "README.md").write_text((ROOT / "integrations/log/README.md").read_text())
+    (elsewhere / "test_claim.py").write_text(
+        textwrap.dedent("""
+        from dataclasses import replace
+
+        from integrations.log.contract import TestLog as Honest
+
+
+        class Boastful(Honest.adapter):
+            manifest = replace(Honest.adapter.manifest, tier="complete")
+
+
+        class TestBoastful(Honest):
+            adapter = Boastful
+
+
+        del Honest
+        """)
+    )
+    done = run(elsewhere, site, "-o", "asyncio_mode=auto", "test_claim.py")
+    assert "log (TestBoastful): safe" in done.stdout, done.stdout + done.stderr
+    assert "its manifest says tier='complete'" in done.stdout
+    assert " failed" not in done.stdout
+    assert done.returncode == 1

@@ -44,6 +44,7 @@ from integrations.errors import (
 )
 from integrations.http import Answer, check
 from tests.integrations.testing.notes.service import (
+    MOST_CHARACTERS,
     FakeNotes,
     ForgetfulNotes,
     Notes,
@@ -304,7 +305,7 @@ class ShowsSomethingElse(Notes):
 @breaks(9)
 class SendsWhenItShows(Notes):
     def preview(self, what: What, delivery: Delivery) -> Sequence[Preview]:
-        self.sending = asyncio.create_task(self.send(self.render(what), delivery))  # type: ignore[arg-type]
+        self.sending = asyncio.create_task(self.send(self.render(what), delivery))
         return super().preview(what, delivery)
 
 
@@ -449,3 +450,44 @@ class Unlimited(FakeNotes):
 @breaks(15, fake=Unlimited)
 class NeverTried(Notes):
     pass
+
+
+# -- 16: texts of any length ------------------------------------------------------------------------------------------
+
+
+@breaks(16)
+class LetsItGrow(Notes):
+    def fit(self, text: str) -> str:
+        return text
+
+
+@breaks(16)
+class TakesTooLongForAFault(Notes):
+    def fit(self, text: str) -> str:
+        if len(text) > MOST_CHARACTERS:
+            raise ServiceFault("perhaps a note may be longer tomorrow")
+        return text
+
+
+@breaks(16)
+class StumblesOverManyBytes(Notes):
+    """Cuts bytes, and then reads them as text."""
+
+    def fit(self, text: str) -> str:
+        return text.encode()[:MOST_CHARACTERS].decode()
+
+
+@breaks(16)
+class RefusesWithoutAWord(Notes):
+    def fit(self, text: str) -> str:
+        if len(text) > MOST_CHARACTERS:
+            raise Rejected("")
+        return text
+
+
+@breaks(16)
+class RepeatsItAll(Notes):
+    def fit(self, text: str) -> str:
+        if len(text) > MOST_CHARACTERS:
+            raise Rejected(f"too long: {text}")
+        return text

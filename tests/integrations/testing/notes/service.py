@@ -19,6 +19,7 @@ from eventbus.catalog import catalog
 from eventbus.event import Event
 from eventbus.topics import TaskFailed
 from integrations.base import (
+    Artifact,
     Budget,
     Delivery,
     DeliveryResult,
@@ -27,6 +28,7 @@ from integrations.base import (
     InboundRequest,
     Integration,
     Manifest,
+    Notification,
     Outcome,
     Preview,
     What,
@@ -40,6 +42,7 @@ from integrations.testing.fake import FakeService
 TOKEN = "token-of-the-notes-0123456789"
 SECRET = "webhook-secret-of-the-notes-0123456789"
 A_MINUTE = 60
+MOST_CHARACTERS = 1000
 
 
 class NotesConfig(BaseModel):
@@ -60,6 +63,7 @@ class Notes(Integration[NotesConfig]):
         title="Notes",
         config=NotesConfig,
         handles=("task.failed", "task.completed"),
+        notifications=("message",),
         emits=("notes.read",),
         effects="keyed",
         budgets=(Budget("notes", 110, timedelta(minutes=1), burst=20),),
@@ -70,11 +74,22 @@ class Notes(Integration[NotesConfig]):
     async def handle_event(self, event: Event[Any], delivery: Delivery) -> DeliveryResult:
         if not isinstance(event.data, TaskFailed):
             return DeliveryResult.skipped("only failures are noted")
-        answer = await self.send(self.render(event), delivery)
+        return await self.bring(event, delivery)
+
+    async def send_notification(self, notification: Notification, delivery: Delivery) -> DeliveryResult:
+        return await self.bring(notification, delivery)
+
+    async def bring(self, what: What, delivery: Delivery) -> DeliveryResult:
+        answer = await self.send(self.render(what), delivery)
         return DeliveryResult.delivered(json.loads(answer.body)["id"])
 
-    def render(self, event: Event[Any]) -> bytes:
-        return json.dumps({"text": f"{event.data.task_id} failed: {event.data.error}"}).encode()
+    def render(self, what: What) -> bytes:
+        assert not isinstance(what, Artifact)
+        text = what.message if isinstance(what, Notification) else f"{what.data.task_id} failed: {what.data.error}"
+        return json.dumps({"text": self.fit(text)}).encode()
+
+    def fit(self, text: str) -> str:
+        return text[:MOST_CHARACTERS]
 
     async def send(self, body: bytes, delivery: Delivery) -> Answer:
         return check(await self.request("POST", "/notes", delivery.key, body), "Notes")
@@ -85,7 +100,6 @@ class Notes(Integration[NotesConfig]):
         return await self.context.http.request(method, url, headers=headers, content=body, timeout=self.patience)
 
     def preview(self, what: What, delivery: Delivery) -> Sequence[Preview]:
-        assert isinstance(what, Event)
         return (Preview("leave a note", f"POST {self.config.url}/notes", self.render(what).decode()),)
 
     async def find(self, what: What, delivery: Delivery) -> DeliveryResult | None:
@@ -170,6 +184,8 @@ class FakeNotes(FakeService):
             return PlainTextResponse("slow down", 429, headers={"Retry-After": "60"})
         self._times.append(now)
         digest, text = _digest(request.headers["idempotency-key"]), (await request.json())["text"]
+        if len(text) > MOST_CHARACTERS:
+            return PlainTextResponse(f"a note has {MOST_CHARACTERS} characters at most", 400)
         if not (self.drops_repeats and digest in dict(self.notes)):
             self.notes.append((digest, text))
         return JSONResponse({"id": digest}, 201)
