@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 import sys
 import tempfile
@@ -359,16 +360,17 @@ async def _keep(stage: Stage) -> None:
     config = f"--config {stage.config}"
     url = stage.http.base_url
     _heading("Still running; Ctrl-C ends it. Try, in another terminal")
-    secrets = " ".join(f"{name}={value}" for name, value in stage.worker.environment.items())
+    variables = {**stage.worker.environment, "GATEWAY": str(url), "KEY": API_KEY}
+    exported = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     click.echo(
-        f"  export {secrets}\n"
+        f"  export {exported}\n"
         f"  {eventbus} listen {config}\n"
         f'  {eventbus} publish vm.created \'{{"vm_id": "7", "vm_name": "mine"}}\' {config}\n'
         f"  {eventbus} integrations health {config}\n"
         f"  {eventbus} integrations send slack 'Hello' --to '#general' {config}\n"
-        f"  curl {url}/api/v1/health\n"
-        f"  curl {url}/metrics\n"
-        f"  curl -X POST {url}/api/v1/events -H 'X-API-Key: {API_KEY}' -H 'Content-Type: application/json' \\\n"
+        "  curl $GATEWAY/api/v1/health\n"
+        "  curl $GATEWAY/metrics\n"
+        "  curl $GATEWAY/api/v1/events -H \"X-API-Key: $KEY\" -H 'Content-Type: application/json' \\\n"
         '    -d \'{"topic": "vm.started", "data": {"vm_id": "7"}}\'\n'
         f"  kill -9 {stage.worker.pid}      # then publish, and start another: {eventbus} worker {config}\n"
     )

@@ -1,8 +1,9 @@
 """What is made from the manifests and settings, so that no page or file says something else: `make generate`.
 
-`config/schema.json` for editors, `config/.env.example`, `docs/integrations.md`, and the tables between the marks
-`<!-- generated: NAME -->` and `<!-- end -->` of other pages. `--check` writes nothing and ends with 1 where something
-differs. For a checkout; of an installation, `eventbus config schema` and `eventbus integrations show` tell the same.
+`config/schema.json` for editors, `config/.env.example`, `config/grafana/`, `docs/integrations.md`, `docs/openapi.json`,
+and the tables between the marks `<!-- generated: NAME -->` and `<!-- end -->` of other pages. `--check` writes nothing
+and ends with 1 where something differs. For a checkout; of an installation, `eventbus config schema`,
+`eventbus integrations show` and the gateway's `/api/v1/openapi.json` tell the same.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from eventbus import catalog, topics
 from integrations.base import Integration
+from integrations.prometheus.config import PrometheusConfig
 from registry import sections
 from registry.discovery import ENTRY_POINT_GROUP, discover
+from service import dashboards
+from service.gateway.openapi import Named, document
+from service.gateway.operations import ACCESS, OPERATIONS, PROBLEMS, REMEDIES, Operation
 from service.manifests import EFFECTS, Setting, budget_text, calls_us, scope_text, settings
+from service.reference import reference as adapter_reference
 from service.schema import config_schema
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +73,8 @@ installed, and its settings and the fields of its artifacts besides.
 ## Once in effect
 
 Every effect has a key, and the ledger remembers what was done. A doubt is left where a worker died within a call, or
-its answer was lost. What is done about it depends on the service:"""
+its answer was lost. What is done about it depends on the service. A tier is what the adapter's [contract
+tests](adapters.md) earn: `works`, `safe`, `complete`."""
 
 MARKED = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:-[^}]*)?\}")
@@ -76,11 +84,15 @@ def generated(root: Path, adapters: Adapters) -> dict[str, str]:
     """What each file should hold: path below the root, and text."""
     tables: dict[str, str] = {"integrations": summary(adapters)}
     tables |= {f"settings of {name}": section_table(name, model) for name, model in SECTIONS.items()}
-    pages = ["README.md", "docs/configuration.md"]
+    tables |= {"routes": routes(OPERATIONS), "refusals": refusals()}
+    pages = ["README.md", "docs/configuration.md", "docs/http.md"]
     return {
         "config/schema.json": json.dumps(schema(adapters), indent=1, ensure_ascii=False) + "\n",
         "config/.env.example": environment(adapters, [root / "config/example.yaml", root / "config/production.yaml"]),
+        "docs/adapter-reference.md": adapter_reference(),
         "docs/integrations.md": reference(adapters),
+        "docs/openapi.json": json.dumps(openapi(root, adapters), indent=1, ensure_ascii=False) + "\n",
+        **{f"config/grafana/{name}.json": json.dumps(board, indent=1) + "\n" for name, board in boards().items()},
         **{page: filled((root / page).read_text("utf-8"), tables) for page in pages},
     }
 
@@ -94,9 +106,22 @@ def our_adapters(root: Path) -> Adapters:
     return {name: entry.integration for name, entry in sorted(found.adapters.items()) if entry.integration}
 
 
+def boards() -> dict[str, dict[str, Any]]:
+    """Grafana's dashboards, by name."""
+    return {"events": dashboards.events(PrometheusConfig().active), "bus": dashboards.bus()}
+
+
 def schema(adapters: Adapters) -> dict[str, Any]:
     """The schema of a settings file."""
     return config_schema(adapter.manifest for adapter in adapters.values())
+
+
+def openapi(root: Path, adapters: Adapters) -> dict[str, Any]:
+    """The document of a gateway that has each adapter under its own name, and the standard topics."""
+    version = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    standard = [payload for payload in catalog if payload.__module__.startswith(topics.__name__)]
+    named = [Named.of(name, adapter) for name, adapter in adapters.items()]
+    return document(OPERATIONS, named, standard, version=version, server="http://127.0.0.1:8080")
 
 
 def filled(page: str, tables: Mapping[str, str]) -> str:
@@ -114,8 +139,9 @@ def summary(adapters: Adapters) -> str:
         manifest = adapter.manifest
         made = _code([*manifest.notifications, *manifest.artifacts])
         heard = _code(manifest.emits) if calls_us(adapter) else ""
-        rows.append([f"[{name}](integrations/{name}/README.md)", made, heard, f"`{manifest.effects}`"])
-    return _table(["integration", "sends and makes", "publishes, from its webhooks", "effects"], rows)
+        link = f"[{name}](integrations/{name}/README.md)"
+        rows.append([link, made, heard, f"`{manifest.effects}`", manifest.tier or ""])
+    return _table(["integration", "sends and makes", "publishes, from its webhooks", "effects", "tier"], rows)
 
 
 def section_table(name: str, model: type[BaseModel]) -> str:
@@ -126,6 +152,21 @@ def section_table(name: str, model: type[BaseModel]) -> str:
         if "." not in one.name and f"{name}.{one.name}" not in _NO_ROWS
     ]
     return _table(["key", "default", "meaning"], rows)
+
+
+def routes(operations: Iterable[Operation]) -> str:
+    """The table of docs/http.md."""
+    rows = []
+    for one in operations:
+        statuses = "; ".join(filter(None, [", ".join(one.answers), ", ".join(map(str, sorted(one.problems)))]))
+        rows.append([f"`{one.path}`", one.method, one.about, ACCESS[one.access], statuses])
+    return _table(["route", "method", "what", "who may call", "answers"], rows)
+
+
+def refusals() -> str:
+    """What the statuses of refusals mean."""
+    rows = [[str(status), meaning, REMEDIES.get(status, "")] for status, meaning in PROBLEMS.items()]
+    return _table(["status", "meaning", "what to do"], rows)
 
 
 def reference(adapters: Adapters) -> str:
@@ -145,6 +186,7 @@ def _about(name: str, adapter: type[Integration[Any]]) -> Iterator[str]:
         ["publishes", _code(manifest.emits)],
         ["webhooks at", _code([f"/api/v1/webhooks/{name}"] if calls_us(adapter) else [])],
         ["effects", _code([manifest.effects])],
+        ["tier", _code(filter(None, [manifest.tier]))],
         ["limits", manifest.limits],
         ["budgets", "<br>".join(map(budget_text, manifest.budgets))],
         ["rights", "<br>".join(map(scope_text, manifest.scopes))],
@@ -236,6 +278,7 @@ def main(arguments: Sequence[str]) -> int:
     found = differing(ROOT)
     for name, text in found.items():
         if not check:
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / name).write_text(text, "utf-8")
         print(f"{name}: {'is not as the code says' if check else 'written'}")  # noqa: T201
     if check and found:

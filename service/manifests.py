@@ -62,6 +62,7 @@ def facts(integration: type[Integration[Any]]) -> dict[str, Any]:
         "name": manifest.name,
         "title": manifest.title,
         "about": inspect.getdoc(integration) or "",
+        "tier": manifest.tier,
         "takes": list(manifest.handles),
         "publishes": list(manifest.emits),
         "webhooks": f"/api/v1/webhooks/{manifest.name}" if calls_us(integration) else None,

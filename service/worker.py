@@ -1,7 +1,8 @@
 """The worker process: serves the integrations until it is told to stop.
 
 SIGTERM or SIGINT: take no more, finish or hand back within the grace time, exit 0. A second one ends it at once; what
-it held is taken over when its lease runs out. Beside the work it answers /livez, /readyz and /metrics.
+it held is taken over when its lease runs out. Beside the work it answers /livez, /readyz, /metrics, and
+/metrics/{integration} for what an integration has counted.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from eventbus import EventBusError
+from integrations.errors import NotReady
+from registry.metrics import MEDIA_TYPE
+from registry.registry import UnknownIntegration
 from registry.settings import Settings
 from service.http import serving
+from service.journal import keeping_journal
 from service.recovery import keep_recovering
 from service.schedules import keep_schedules
 from service.stopping import stop_on_signals
@@ -37,7 +42,11 @@ _log = structlog.get_logger("service.worker")
 
 async def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises what would keep a worker from ever working, such as Misconfigured."""
-    async with open_runtime(settings, serve=True) as runtime, _answering(runtime):
+    async with (
+        open_runtime(settings, serve=True) as runtime,
+        keeping_journal(runtime.bus, settings),
+        _answering(runtime),
+    ):
         stop = asyncio.Event()
         stop_on_signals(stop)
         await _serve(runtime, stop)
@@ -131,9 +140,23 @@ async def _answering(runtime: Runtime) -> AsyncIterator[None]:
         return JSONResponse({"ready": True, "not_ready": faults})
 
     async def metrics(_: Request) -> Response:
-        return Response(runtime.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(runtime.metrics.exposition(), media_type=MEDIA_TYPE)
 
-    routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    async def measured(request: Request) -> Response:
+        try:
+            text = await runtime.registry.exposition(request.path_params["integration"])
+        except UnknownIntegration as error:
+            return PlainTextResponse(f"{error}\n", 404)
+        except (NotReady, EventBusError) as error:
+            return PlainTextResponse(f"{error}\n", 503)
+        return Response(text, media_type=MEDIA_TYPE)
+
+    routes = [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Route("/metrics/{integration}", measured),
+    ]
     settings = runtime.settings.worker
     async with serving(Starlette(routes=routes), settings.host, settings.port) as port:
         _log.info("answering", url=f"http://{settings.host}:{port}", paths=[route.path for route in routes])

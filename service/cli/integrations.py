@@ -11,6 +11,7 @@ import click
 
 from eventbus.event import new_id
 from integrations.base import Health, Integration, Notification, Severity
+from integrations.testing.rules import MEANING, Tier
 from registry.discovery import Adapter, discover
 from registry.faults import did_you_mean
 from registry.settings import Settings
@@ -51,7 +52,7 @@ def list_(as_json: bool, path: Path | None, url: str | None) -> None:
     if as_json:
         output.as_json(rows)
         return
-    columns = ["name", "adapter", "from", "state", "takes", "makes"]
+    columns = ["name", "adapter", "from", "state", "tier", "effects", "makes", "takes"]
     output.table(columns, [[str(row[column]) for column in columns] for row in rows])
 
 
@@ -70,12 +71,14 @@ def _installed(entry: Adapter) -> dict[str, str]:
 
 def _facts(entry: Adapter | None) -> dict[str, str]:
     if entry is None:
-        return {"from": "-", "takes": "-", "makes": "-"}
+        return dict.fromkeys(["from", "tier", "effects", "makes", "takes"], "-")
     manifest = entry.integration.manifest if entry.integration is not None else None
     return {
         "from": f"{entry.distribution} {entry.version}",
-        "takes": " ".join(manifest.handles) if manifest and manifest.handles else "-",
+        "tier": (manifest and manifest.tier) or "-",
+        "effects": manifest.effects if manifest else "-",
         "makes": " ".join([*manifest.notifications, *manifest.artifacts]) if manifest else "-",
+        "takes": (manifest and " ".join(manifest.handles)) or "-",
     }
 
 
@@ -112,6 +115,8 @@ def _said(integration: type[Integration[Any]], facts: Mapping[str, Any]) -> Iter
         "publishes": [" ".join(manifest.emits)],
         "webhooks at": [facts["webhooks"]],
         "notifies by": [" ".join(manifest.notifications)],
+        "makes": [" ".join(manifest.artifacts)],
+        "tier": [f"{manifest.tier}: {MEANING[Tier[manifest.tier.upper()]]}" if manifest.tier else None],
         "effects": [f"{manifest.effects}: {manifests.EFFECTS[manifest.effects]}"],
         "limits": [manifest.limits],
         "budget": map(manifests.budget_text, manifest.budgets),
@@ -154,6 +159,11 @@ def health(as_json: bool, path: Path | None, url: str | None) -> None:
             for name, h in found.items()
         ]
         output.table(["component", "state", "latency", "detail"], rows)
+        if all((one.adapter or name) == "log" for name, one in settings.integrations.items()):
+            said = (
+                "no service is configured, events reach the log at most; eventbus integrations list shows what there is"
+            )
+            click.echo(said, err=True)
     if any(h.state == "unhealthy" for h in found.values()):
         raise SystemExit(FAILED)
 

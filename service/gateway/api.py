@@ -7,7 +7,7 @@ whatever became of a request, repeating it under its key can be told from asking
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,20 +23,26 @@ from integrations.base import Artifact, DeliveryResult, Notification, Outcome
 from integrations.errors import OutcomeUnknown
 from registry.account import Account
 from registry.judgement import describe
-from service.gateway.auth import require_key
+from service.gateway.answers import Done, Stored
 from service.gateway.body import read_json
 from service.gateway.problems import Problem, invalid, problem_of
 from service.wiring import Runtime
 
 MAX_BATCH = 500
-RESERVED = ("github.>", "slack.>", "pagerduty.>", "alertmanager.>", "notification.>", "delivery.>", "integration.>")
-"""Topics that only a verified webhook or the bus itself may publish: a key must not be able to forge them."""
+RESERVED = (
+    *("github.>", "slack.>", "pagerduty.>", "alertmanager.>", "approval.>"),
+    *("notification.>", "delivery.>", "integration.>", "silence.>"),
+)
+"""Topics that only a verified webhook or the bus itself may publish: a key must not be able to forge them. What else
+the integrations of the settings publish of what their services say is reserved, too."""
+OPEN = ("task.>", "vm.>", "migration.>")
+"""Topics that anybody's program publishes; an integration may do so as well."""
 
 BATCH_TYPE = "application/cloudevents-batch+json"
 """CloudEvents, JSON event format 1.0.2, section 4."""
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
-_ENVELOPE = (
+ENVELOPE = (
     "id",
     "source",
     "time",
@@ -47,27 +53,32 @@ _ENVELOPE = (
     "causation_id",
     "traceparent",
 )
-_KNOWN = ("type", "topic", "data", "at", *_ENVELOPE)
+_KNOWN = ("type", "topic", "data", "at", *ENVELOPE)
 
 _MAY_BE_DOUBLED = "Look before you repeat it: even under the same Idempotency-Key it may be done twice"
 _DONE_ONCE = "Repeat it under the same Idempotency-Key: it takes effect once"
 
 
 class Api:
-    """The routes under /api/v1 that need a key."""
+    """What holders of a key ask for; `app` has looked at the key before."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
+    @property
+    def _reserved(self) -> list[str]:
+        """A family is reserved by its first word: a bridge that may publish anything takes nothing away from others."""
+        said = [pattern for account in self._runtime.registry for pattern in account.adapter.manifest.emits]
+        return [*RESERVED, *(one for one in said if not one.startswith((">", "*")))]
+
     async def publish(self, request: Request) -> Response:
         """`POST /api/v1/events`: one event, a CloudEvent, or a batch of CloudEvents. 202 when Redis has them."""
-        self._require_key(request)
         key, body = _idempotency_key(request), await self._json(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == BATCH_TYPE or isinstance(body, list):
             return await self._publish_batch(body, key)
         at = _due(body)
-        event = _event(body, key)
+        event = _event(body, key, self._reserved)
         _name(request, event.idempotency_key)
         return JSONResponse(_shown(await self._runtime.bus.publish(event, at=at)), 202)
 
@@ -96,19 +107,16 @@ class Api:
             raise Problem(400, "a batch takes no Idempotency-Key: each of its events is stored once by its own id")
         if not isinstance(body, list) or len(body) > MAX_BATCH:
             raise Problem(422, f"a batch is a list of {MAX_BATCH} CloudEvents at most")
-        events = [_numbered(number, one) for number, one in enumerate(body)]
+        reserved = self._reserved
+        events = [_numbered(number, one, reserved) for number, one in enumerate(body)]
         try:
             receipts = await self._runtime.bus.publish_many(events)
         except Conflict as error:
             raise Problem(409, f"{error}. The other events of the batch are stored") from None
         return JSONResponse([_shown(receipt) for receipt in receipts], 202)
 
-    def _require_key(self, request: Request) -> None:
-        require_key(request, self._runtime.settings.gateway.api_keys)
-
     def _account(self, request: Request) -> Account:
-        """Whom the path names, once it is sure that the caller may know."""
-        self._require_key(request)
+        """Whom the path names."""
         return self._runtime.registry.get(request.path_params.get("name", "github"))
 
     async def _json(self, request: Request) -> Any:
@@ -118,21 +126,21 @@ class Api:
 # -- events ----------------------------------------------------------------------------------------------------------
 
 
-def _numbered(number: int, body: Any) -> Event[Any]:
+def _numbered(number: int, body: Any, reserved: Sequence[str]) -> Event[Any]:
     """An event of a batch; what is wrong with it says which one it is."""
     try:
-        return _event(body, None)
+        return _event(body, None, reserved)
     except (Problem, InvalidEvent) as error:
         found = problem_of(error)
         errors = [{**fault, "field": f"{number}.{fault['field']}"} for fault in found.errors]
         raise Problem(found.status, f"event {number} of the batch: {found.detail}", errors=errors) from None
 
 
-def _event(body: Any, idempotency_key: str | None) -> Event[Any]:
+def _event(body: Any, idempotency_key: str | None, reserved: Sequence[str]) -> Event[Any]:
     if not isinstance(body, dict):
         raise Problem(422, "an event is a JSON object")
     event = _cloud(body, idempotency_key) if "specversion" in body else _plain(body, idempotency_key)
-    if matches_any(RESERVED, event.topic):
+    if matches_any(reserved, event.topic) and not matches_any(OPEN, event.topic):
         raise Problem(403, f"{event.topic} is published by verified webhooks or the bus itself, not over REST")
     known = catalog.find(event.topic)
     if known is not None and event.version != known.__payload_version__:
@@ -170,7 +178,7 @@ def _plain(body: Mapping[str, Any], idempotency_key: str | None) -> Event[Any]:
         raise _wrong("topic", "is needed, a string")
     if not isinstance(data, dict):
         raise _wrong("data", "is an object")
-    envelope = {name: body[name] for name in _ENVELOPE if body.get(name) is not None}
+    envelope = {name: body[name] for name in ENVELOPE if body.get(name) is not None}
     if idempotency_key is not None:
         envelope["idempotency_key"] = idempotency_key
     envelope.setdefault("source", "/api")
@@ -182,12 +190,8 @@ def _wrong(field: str, detail: str) -> Problem:
 
 
 def _shown(receipt: Receipt) -> dict[str, Any]:
-    return {
-        "id": receipt.event_id,
-        "topic": receipt.topic,
-        "status": receipt.status,
-        "sequence": receipt.sequence,
-    }
+    stored = Stored(id=receipt.event_id, topic=receipt.topic, status=receipt.status, sequence=receipt.sequence)
+    return stored.model_dump()
 
 
 # -- idempotency keys ------------------------------------------------------------------------------------------------
@@ -232,10 +236,6 @@ async def _outcome(account: Account, asked: Awaitable[DeliveryResult]) -> Delive
 
 def _result(result: DeliveryResult, *, made: int) -> Response:
     is_repeated = result.outcome is Outcome.DUPLICATE
-    body = {
-        "outcome": result.outcome.value,
-        "reference": result.reference,
-        "url": result.url,
-        "detail": result.detail,
-    }
-    return JSONResponse(body, 200 if is_repeated else made, {"Idempotent-Replayed": "true"} if is_repeated else None)
+    done = Done(outcome=result.outcome, reference=result.reference, url=result.url, detail=result.detail)
+    headers = {"Idempotent-Replayed": "true"} if is_repeated else None
+    return JSONResponse(done.model_dump(mode="json"), 200 if is_repeated else made, headers)

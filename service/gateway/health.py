@@ -11,11 +11,14 @@ import ipaddress
 import time
 from collections.abc import Mapping
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from eventbus import EventBusError, Unavailable
 from integrations.base import Health
+from registry.metrics import MEDIA_TYPE
+from service.gateway.answers import ComponentDetail, HealthReport, Ready
 from service.gateway.auth import has_key, require_key
 from service.wiring import Runtime
 
@@ -48,34 +51,42 @@ class HealthRoutes:
         except (TimeoutError, Unavailable) as error:
             why = str(error) or f"no answer within {READY_SECONDS:g} s"
             if self._runtime.bus.spools is not None:
-                return JSONResponse({"ready": True, "spooling": True})
+                return _json(Ready(ready=True, spooling=True))
         except EventBusError as error:
             why = str(error)
         else:
-            return JSONResponse({"ready": True})
+            return _json(Ready(ready=True))
         is_open = _is_local(request) or self._has_key(request)
-        return JSONResponse({"ready": False, **({"event_bus": why} if is_open else {})}, 503)
+        return _json(Ready(ready=False, event_bus=why) if is_open else Ready(ready=False), 503)
 
     async def health(self, request: Request) -> Response:
         """Each component by name. 503 when the bus itself is unhealthy. Details are for holders of a key."""
         found = await self._components()
         states = {health.state for health in found.values()}
         is_down = found["event_bus"].state == "unhealthy"
-        body: dict[str, object] = {
-            "status": "unhealthy" if is_down else "ok" if states == {"healthy"} else "degraded",
-            "components": {name: health.state for name, health in found.items()},
-        }
+        report = HealthReport(
+            status="unhealthy" if is_down else "ok" if states == {"healthy"} else "degraded",
+            components={name: health.state for name, health in found.items()},
+        )
         if self._has_key(request):
-            body["details"] = {
-                name: {"detail": health.detail, "latency_ms": health.latency_ms} for name, health in found.items()
+            report.details = {
+                name: ComponentDetail(detail=health.detail, latency_ms=health.latency_ms)
+                for name, health in found.items()
             }
-        return JSONResponse(body, 503 if is_down else 200)
+        return _json(report, 503 if is_down else 200)
 
     async def metrics(self, request: Request) -> Response:
         """The Prometheus text format."""
         if not _is_local(request):
             require_key(request, self._runtime.settings.gateway.api_keys)
-        return Response(self._runtime.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._runtime.metrics.exposition(), media_type=MEDIA_TYPE)
+
+    async def measured(self, request: Request) -> Response:
+        """What an integration has counted, in the same format: the same here and at every worker."""
+        if not _is_local(request):
+            require_key(request, self._runtime.settings.gateway.api_keys)
+        text = await self._runtime.registry.exposition(request.path_params["integration"])
+        return Response(text, media_type=MEDIA_TYPE)
 
     def _has_key(self, request: Request) -> bool:
         return has_key(request, self._runtime.settings.gateway.api_keys)
@@ -86,6 +97,11 @@ class HealthRoutes:
                 self._known = await self._runtime.registry.health()
                 self._asked_at = time.monotonic()
             return self._known
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    """Without what was not said."""
+    return JSONResponse(answer.model_dump(mode="json", exclude_unset=True), status)
 
 
 def _is_local(request: Request) -> bool:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import http
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -37,11 +36,29 @@ from registry.registry import UnknownIntegration
 
 RETRY_SECONDS = 5
 MAX_ERRORS = 50
+PROBLEM_TYPE = "application/problem+json"
 
 _TITLES = {status.value: status.phrase for status in http.HTTPStatus}
 _OF_ROUTING = {404: "there is nothing at this address; GET / lists what there is", 405: "not with this method"}
 
 _log = structlog.get_logger("service.gateway")
+
+
+class FieldFault(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(description="Dotted; of a batch, with the number of the event before it")
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457, section 3. `detail` says what is wrong and what to do."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldFault] | None = Field(default=None, description=f"What does not fit, {MAX_ERRORS} fields at most")
 
 
 class Problem(Exception):
@@ -63,15 +80,11 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """The document."""
-        body: dict[str, Any] = {
-            "type": "about:blank",
-            "title": _TITLES.get(self.status, "Error"),
-            "status": self.status,
-            "detail": self.detail,
-        }
+        body = ProblemDocument(title=_TITLES.get(self.status, "Error"), status=self.status, detail=self.detail)
         if self.errors:
-            body["errors"] = self.errors
-        return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
+            body.errors = [FieldFault(**fault) for fault in self.errors]
+        said = body.model_dump(exclude_none=True)
+        return JSONResponse(said, self.status, self.headers, media_type=PROBLEM_TYPE)
 
 
 def invalid(error: ValidationError) -> Problem:

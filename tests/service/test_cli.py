@@ -408,13 +408,16 @@ def test_integrations_are_listed_configured_first(tmp_path: Path) -> None:
         ("failures", "log", "on"),
         ("slack", "slack", "off"),
         ("-", "alertmanager", "not configured"),
+        ("-", "cloudwatch", "not configured"),
+        ("-", "datadog", "not configured"),
         ("-", "email", "not configured"),
         ("-", "github", "not configured"),
         ("-", "pagerduty", "not configured"),
+        ("-", "prometheus", "not configured"),
         ("-", "webhook", "not configured"),
     ]
     plain = eventbus("integrations", "list", "--config", path).stdout
-    assert plain.splitlines()[0].split() == ["NAME", "ADAPTER", "FROM", "STATE", "TAKES", "MAKES"]
+    assert plain.splitlines()[0].split() == ["NAME", "ADAPTER", "FROM", "STATE", "TIER", "EFFECTS", "MAKES", "TAKES"]
     assert plain.isascii(), "no frames where it is not a terminal"
 
 
@@ -424,6 +427,7 @@ def test_health_of_what_works_is_exit_code_0() -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[0] == ["COMPONENT", "STATE", "LATENCY", "DETAIL"]
     assert [line[:3] for line in lines[1:]] == [["event_bus", "✓", "healthy"], ["log", "✓", "healthy"]]
+    assert "no service is configured, events reach the log at most" in done.stderr
     assert "\x1b" not in done.stdout
 
 

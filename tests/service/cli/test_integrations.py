@@ -31,6 +31,7 @@ def test_show_says_all_that_a_manifest_says() -> None:
     assert "delivery.dead_lettered" in said["takes"].split()
     assert said["publishes"] == "pagerduty.>"
     assert said["webhooks at"] == "/api/v1/webhooks/pagerduty"
+    assert (said["makes"], said["tier"].partition(":")[0]) == ("incident", "complete")
     assert said["effects"].startswith("keyed: the service drops a repeat by its key")
     assert said["budget"] == "calls: 110 a minute for each place, 20 at once"
     assert "artifact incident" in lines

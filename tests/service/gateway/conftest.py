@@ -1,4 +1,7 @@
-"""The gateway on a real port, with the adapters of Slack and GitHub in front of their stand-ins."""
+"""The gateway on a real port, with the adapters of Slack and GitHub in front of their stand-ins.
+
+Whatever a test asks, the answer is held to the OpenAPI document.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from registry.settings import Gateway, Settings
 from service.gateway.app import build_app
 from service.http import serving
 from service.wiring import Runtime
+from tests.service.gateway.conformance import Conformance
 
 Opened = tuple[Runtime, httpx.AsyncClient]
 
@@ -36,7 +40,7 @@ def key() -> str:
 
 @pytest.fixture
 def open_gateway(key: str) -> Callable[..., AbstractAsyncContextManager[Opened]]:
-    """Serve these accounts; the client holds no key of its own."""
+    """Serve these accounts; the client holds no key of its own, and checks every answer."""
 
     @asynccontextmanager
     async def open_gateway(*accounts: Account, url: str = "memory://", **gateway: Any) -> AsyncIterator[Opened]:
@@ -50,7 +54,11 @@ def open_gateway(key: str) -> Callable[..., AbstractAsyncContextManager[Opened]]
             runtime = Runtime(settings, bus, registry, metrics)
             async with (
                 serving(build_app(runtime), "127.0.0.1", 0) as port,
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
+                httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{port}",
+                    trust_env=False,
+                    event_hooks={"response": [Conformance(runtime)]},
+                ) as http,
             ):
                 yield runtime, http
             await registry.stop()
@@ -100,7 +108,10 @@ def http(opened: Opened) -> httpx.AsyncClient:
 async def rest(http: httpx.AsyncClient, key: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client with a key."""
     async with httpx.AsyncClient(
-        base_url=http.base_url, headers={"Authorization": f"Bearer {key}"}, trust_env=False
+        base_url=http.base_url,
+        headers={"Authorization": f"Bearer {key}"},
+        trust_env=False,
+        event_hooks=http.event_hooks,
     ) as rest:
         yield rest
 

@@ -108,6 +108,8 @@ async def test_an_event_may_be_published_for_later(open_gateway: Open) -> None:
         "integration.degraded",
         "notification.due.slack",
         "delivery.dead_lettered",
+        "approval.granted",
+        "silence.expiring",
     ],
 )
 async def test_what_only_the_bus_or_a_verified_webhook_may_say_can_not_be_forged(

@@ -10,18 +10,18 @@ import pytest
 from pydantic import SecretStr
 
 from eventbus import Event
+from service.gateway.operations import OPERATIONS
 from service.wiring import Runtime
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[Runtime, httpx.AsyncClient]]]
 Published = Callable[[], Awaitable[list[Event[Any]]]]
 EVENT = {"topic": "team.joined", "data": {}}
-GUARDED = (
-    "/api/v1/events",
-    "/api/v1/integrations/github/pr",
-    "/api/v1/integrations/slack/notifications",
-    "/api/v1/integrations/nobody/notifications",
-    "/api/v1/integrations/github/artifacts/pull_request",
-)
+GUARDED = [
+    (one.method, one.path.format(name=name, type="pull_request"))
+    for one in OPERATIONS
+    if one.access == "key"
+    for name in ("slack", "nobody")
+]
 
 
 @pytest.mark.parametrize("form", ["Authorization: Bearer {}", "authorization: bearer  {}", "X-API-Key: {}"])
@@ -57,9 +57,11 @@ async def test_no_key_and_a_wrong_one_get_one_answer(
     assert await published() == []
 
 
-@pytest.mark.parametrize("path", GUARDED)
-async def test_every_rest_route_is_guarded_before_it_says_what_it_knows(http: httpx.AsyncClient, path: str) -> None:
-    answer = await http.post(path, content=b"not even json", headers={"Idempotency-Key": "x" * 300})
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+async def test_every_rest_route_is_guarded_before_it_says_what_it_knows(
+    http: httpx.AsyncClient, method: str, path: str
+) -> None:
+    answer = await http.request(method, path, content=b"not even json", headers={"Idempotency-Key": "x" * 300})
     assert answer.status_code == 401
     assert "github" not in answer.text
 
@@ -68,10 +70,12 @@ async def test_a_key_in_the_query_is_none(http: httpx.AsyncClient, key: str) -> 
     assert (await http.post("/api/v1/events", json=EVENT, params={"api_key": key})).status_code == 401
 
 
-@pytest.mark.parametrize("path", GUARDED)
-async def test_without_keys_rest_is_closed_and_says_which_setting_opens_it(open_gateway: Open, path: str) -> None:
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+async def test_without_keys_rest_is_closed_and_says_which_setting_opens_it(
+    open_gateway: Open, method: str, path: str
+) -> None:
     async with open_gateway(api_keys=()) as (_, http):
-        answer = await http.post(path, json=EVENT, headers={"X-API-Key": ""})
+        answer = await http.request(method, path, json=EVENT, headers={"X-API-Key": ""})
     assert answer.status_code == 403
     assert "gateway.api_keys" in answer.json()["detail"]
 

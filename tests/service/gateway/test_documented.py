@@ -1,33 +1,25 @@
-"""docs/http.md says what the gateway has."""
+"""docs/http.md says what the gateway has; its tables are made of `operations` (tests/docs/test_generated.py)."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
+
+import httpx
+import pytest
 
 import service.gateway.body
 import service.gateway.webhooks
 import service.http
-from eventbus import EventBus
-from registry.metrics import Metrics
-from registry.registry import Registry
-from registry.settings import Settings
+from integrations.github.fake import FakeGitHub
 from service.gateway import api
-from service.gateway.app import build_app
-from service.wiring import Runtime
+from service.gateway.operations import MEASURED, OPERATIONS
 
 TEXT = (Path(__file__).parents[3] / "docs/http.md").read_text()
-
-
-async def test_every_route_is_documented_and_no_other() -> None:
-    async with EventBus.open("memory://") as bus:
-        metrics = Metrics()
-        app = build_app(Runtime(Settings(), bus, Registry(bus, metrics, serve=False), metrics))
-    routes = {
-        (getattr(route, "path", ""), "POST" if "POST" in getattr(route, "methods", ()) else "GET")
-        for route in app.routes
-    }
-    assert set(re.findall(r"^\| `(/[^`]*)` \| (GET|POST) \|", TEXT, re.MULTILINE)) == routes
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
@@ -41,5 +33,31 @@ def test_the_numbers_are_those_of_the_code() -> None:
         f"{service.gateway.body.MAX_DEPTH} levels and {service.gateway.body.MAX_KEYS:,} names",
     ):
         assert said in words
-    for topic in api.RESERVED:
+    for topic in (*api.RESERVED, *api.OPEN):
         assert f"`{topic}`" in TEXT
+
+
+SCRIPT = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)[0]
+ONLY_STATUS = """curl() { command curl -o /dev/null -w '%{http_code} %{method} %{url}' "$@"; }\n"""
+
+
+def test_there_is_a_request_for_every_operation() -> None:
+    """Of what a path may name, one."""
+    asked = [path.removeprefix("ask $GATEWAY") for path in re.findall(r"^ask \S+", SCRIPT, re.MULTILINE)]
+    for operation in OPERATIONS:
+        pattern = re.sub(r"\{\w+\}", "[^/]+", operation.path)
+        assert operation is MEASURED or any(re.fullmatch(pattern, path) for path in asked), operation.path
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="there is no curl or no openssl")
+async def test_the_requests_work_as_they_stand_there(http: httpx.AsyncClient, github: FakeGitHub, key: str) -> None:
+    variables = {"GATEWAY": str(http.base_url).rstrip("/"), "KEY": key, "GITHUB_WEBHOOK_SECRET": github.webhook_secret}
+    child = await asyncio.create_subprocess_exec(
+        *("sh", "-euc", ONLY_STATUS + SCRIPT),
+        env={"PATH": os.environ["PATH"], "NO_PROXY": "*", **variables},
+        stdout=subprocess.PIPE,
+    )
+    said, _ = await child.communicate()
+    lines = said.decode().splitlines()
+    assert len(lines) == SCRIPT.count("\nask $GATEWAY")
+    assert [line for line in lines if not line.startswith(("200 ", "201 ", "202 "))] == []

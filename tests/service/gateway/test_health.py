@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import service.gateway.health
 from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub
+from integrations.prometheus import Prometheus
 from integrations.slack.fake import FakeSlack
 from registry.account import Account
 from service.gateway.app import build_app
@@ -171,3 +172,17 @@ async def test_without_any_key_metrics_are_for_this_machine_only(open_gateway: O
     async with open_gateway(**gateway) as (runtime, http), elsewhere(runtime) as stranger:
         assert (await http.get("/metrics")).status_code == 200
         assert (await stranger.get("/metrics")).status_code == 403
+
+
+async def test_what_an_integration_counted_is_for_this_machine_and_for_holders_of_a_key(
+    open_gateway: Open, key: str
+) -> None:
+    account = Account("prometheus", Prometheus(), Prometheus.manifest.config())
+    async with open_gateway(account) as (runtime, http), elsewhere(runtime) as stranger:
+        assert "event_bus_measured_series 0.0" in (await http.get("/metrics/prometheus")).text
+        assert (await stranger.get("/metrics/prometheus")).status_code == 401
+        allowed = await stranger.get("/metrics/prometheus", headers={"X-API-Key": key})
+        assert allowed.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    down = Account("prometheus", Prometheus(), Prometheus.manifest.config())
+    async with open_gateway(down, url=NOWHERE) as (_, http):
+        assert (await http.get("/metrics/prometheus")).status_code == 503

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ import httpx
 import pytest
 import yaml
 
-from eventbus.redis.embedded import find_server
+from eventbus import EventBus
+from eventbus.redis.embedded import EmbeddedRedis, find_server
+from eventbus.topics import AlertFiring
+from integrations.alertmanager.fake import FakeAlertmanager
+from integrations.base import InboundRequest
 from service.process import Child
 from tests.conftest import wait_until
 from tests.servers import free_port
@@ -48,10 +53,17 @@ def start_redis(folder: Path, port: int, *options: str) -> subprocess.Popen[byte
     return subprocess.Popen([str(find_server()), *arguments], stdout=subprocess.DEVNULL)
 
 
-def config(folder: Path, url: str, *, events: dict[str, Any] | None = None, **gateway: Any) -> Path:
+def config(
+    folder: Path,
+    url: str,
+    *,
+    events: dict[str, Any] | None = None,
+    integrations: dict[str, Any] | None = None,
+    **gateway: Any,
+) -> Path:
     settings = {
         "events": {"url": url, **(events or {})},
-        "integrations": {"log": {}},
+        "integrations": integrations or {"log": {}},
         "gateway": {"port": 0, "api_keys": [KEY], **gateway},
         "log": {"format": "json"},
     }
@@ -61,9 +73,11 @@ def config(folder: Path, url: str, *, events: dict[str, Any] | None = None, **ga
 
 
 @asynccontextmanager
-async def gateway(folder: Path, url: str, **settings: Any) -> AsyncIterator[tuple[Child, httpx.AsyncClient]]:
+async def gateway(
+    folder: Path, url: str, *, failpoints: str = "", **settings: Any
+) -> AsyncIterator[tuple[Child, httpx.AsyncClient]]:
     command = [sys.executable, "-m", "service", "gateway", "--config", str(config(folder, url, **settings))]
-    child = Child("gateway", command, {}, folder)
+    child = Child("gateway", command, {"EVENTBUS_FAILPOINTS": failpoints}, folder)
     await child.start()
     try:
         address = (await child.wait_for("answering", PATIENCE_SECONDS))["url"]
@@ -171,3 +185,50 @@ async def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: can't listen on 127.0.0.1:{number}: Address already in use")
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[FakeAlertmanager]:
+    async with FakeAlertmanager() as fake:
+        yield fake
+
+
+@pytest.mark.parametrize("place", ["publish.before_send", "publish.after_send"])
+async def test_a_gateway_that_dies_between_the_events_of_one_request_loses_and_repeats_none(
+    tmp_path: Path, own_redis: EmbeddedRedis, sender: FakeAlertmanager, place: str
+) -> None:
+    """Alerts that more than one step stores; a kill -9 in the second step. Alertmanager repeats, in other words."""
+    url = f"embedded://{own_redis.home}"
+    known: dict[str, Any] = {"integrations": {"alertmanager": sender.settings()}}
+    names = [f"disk-{number}" for number in range(450)]
+
+    def said(words: str) -> InboundRequest:
+        return sender.webhook(
+            sender.message(
+                *(sender.alert(labels={"alertname": name}, annotations={"summary": words}) for name in names)
+            )
+        )
+
+    async def post(http: httpx.AsyncClient, request: InboundRequest) -> int:
+        address = "/api/v1/webhooks/alertmanager"
+        return (await http.post(address, headers=dict(request.headers), content=request.body)).status_code
+
+    async with gateway(tmp_path, url, failpoints=f"{place}:2:exit137", **known) as (_, http):
+        await ready(http)
+        with pytest.raises(httpx.TransportError):
+            await post(http, said("4 % are left"))
+    before = await summaries(url)
+    assert 0 < len(before) < len(names), "it died in between"
+    async with gateway(tmp_path, url, **known) as (_, http):
+        assert [await post(http, said("3 % are left")) for _ in range(2)] == [200, 200]
+    after = await summaries(url)
+    assert sorted(str(name) for name, _ in after) == sorted(names)
+    assert after[: len(before)] == before, "what was said first stays"
+    assert {summary for _, summary in after[len(before) :]} == {"3 % are left"}
+
+
+async def summaries(url: str) -> list[tuple[str | None, str]]:
+    """Of every alert in the log, its name and what was said of it."""
+    async with EventBus.open(url) as bus:
+        alerts = [event.data async for event in bus.past(since=datetime.now(UTC) - timedelta(hours=1))]
+    return [(one.name, one.annotations["summary"]) for one in alerts if isinstance(one, AlertFiring)]
