@@ -18,11 +18,13 @@ from redis.exceptions import NoPermissionError
 
 from eventbus import Event, EventBus, Options, Refused
 from eventbus.errors import EventBusError, Misconfigured
+from eventbus.journal import Said
 from eventbus.redis import server, survey
 from eventbus.redis.connection import Connection
 from eventbus.redis.history import History
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Shard
+from eventbus.tally import Change
 from registry.noise.mute import Silence
 from registry.noise.store import NoiseStore
 from registry.routes.model import Routing
@@ -38,14 +40,14 @@ LOG = KEYS.log
 
 RUNS = {
     "publisher": {"publish", "schedule", "unschedule"},
-    "gateway": {"publish", "schedule", "unschedule", "intend", "conclude", "backlog", "gate", "passed"},
+    "gateway": {"publish", "schedule", "unschedule", "intend", "conclude", "backlog", "gate", "passed"} | {"journal"},
     "worker": {
         *("publish", "schedule", "declare", "take", "settle", "retry", "bury", "sweep", "recover", "backlog", "beat"),
         *("unschedule", "promote", "trim", "check", "intend", "ours", "conclude"),
-        *("gate", "passed", "note", "mend", "close", "swap", "overrule", "redrive"),
+        *("gate", "passed", "note", "mend", "close", "swap", "tally", "overrule", "redrive", "journal"),
     },
     "dashboard": {"backlog", "check", "lanes", "stand"},
-    "admin": {"publish", "unschedule", "declare", "backlog", "check", "trim", "redrive", "replay", "retire"}
+    "admin": {"publish", "schedule", "unschedule", "declare", "backlog", "check", "trim", "redrive", "replay", "retire"}
     | {"lanes", "stand", "overrule", "note"},
 }
 """Which user runs which script. A new script belongs to somebody."""
@@ -126,6 +128,9 @@ async def test_the_worker_serves_retries_buries_sweeps_promotes_trims_and_audits
         table = bus.table("noise")
         assert await table.swap("group:x", None, 1, lifetime=timedelta(minutes=1))
         assert await table.swap("group:x", 1, None, lifetime=timedelta(minutes=1))
+        for row in ("first", "second"):  # the second makes the first one go
+            await table.tally(row, [Change(row, {"value": 1}), Change("x", {"value": 1})], most=1, idle=timedelta())
+        assert list(await table.tallied()) != []
         await shard.sweep("g", poison_limit=3)
         await shard.beat(["gone"], timedelta())
         await shard.recover("g", "nobody", [])
@@ -180,7 +185,7 @@ async def test_the_worker_keeps_trails_and_lets_people_resolve_calls_in_doubt(po
         assert await doubts.newest(9) == ([], 0)
 
 
-async def test_the_gateway_publishes_keeps_a_ledger_and_tables_and_looks_around(port: int) -> None:
+async def test_the_gateway_publishes_keeps_a_ledger_tables_and_log_lines_and_looks_around(port: int) -> None:
     async with EventBus.open(address(port, "gateway")) as bus:
         await bus.check_server()
         async with bus.listen("vm.*") as events:
@@ -194,6 +199,12 @@ async def test_the_gateway_publishes_keeps_a_ledger_and_tables_and_looks_around(
         assert (await table.get("a"), await table.get("b"), await table.items("")) == (1, 2, {"a": 1})
         await table.delete("a")
         assert await bus.backlog("unknown") is None
+        await bus.journal.append([Said(b"of the gateway", is_warning=True)], keep=10)
+    async with EventBus.open(address(port, "worker")) as bus:
+        await bus.journal.append([Said(b"of the worker", is_warning=True)], keep=10)
+    async with EventBus.open(address(port, "dashboard")) as bus:
+        found = await bus.journal.before(None, warnings=True, most=10)
+        assert [kept.line for kept in found] == [b"of the worker", b"of the gateway"]
 
 
 async def test_the_dashboard_sees_everything_and_listens(port: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from service import generate
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/configuration.md"]
+PAGES = ["README.md", "docs/configuration.md", "docs/http.md"]
 
 
 @pytest.fixture(scope="module")

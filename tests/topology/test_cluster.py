@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from eventbus import Event, EventBus, Misconfigured, OutcomeUnknown, SyncPublisher, Unavailable
 from eventbus.catalog import catalog
+from eventbus.journal import Said
 from eventbus.ledger import Permission
 from eventbus.publisher import letter
 from eventbus.redis.confirm import Confirm
@@ -20,6 +21,7 @@ from eventbus.redis.keys import ShardKeys
 from eventbus.redis.scripts import Arg
 from eventbus.redis.selftest import check_durability
 from eventbus.redis.shard import publish_call
+from eventbus.tally import Change
 from tests.conftest import wait_until
 from tests.servers import NEWEST, Cluster, free_port, server
 from tests.topology.load import RECOVERED_SECONDS, under_load
@@ -69,6 +71,20 @@ async def test_ledger_and_tables_work_whatever_slot_their_keys_are_in(whole: Clu
             await table.put("passing", number, lifetime=timedelta(minutes=1))
             assert (await table.get("lasting"), await table.get("passing")) == (number, number)
             assert await table.items("") == {"lasting": number}
+            changes = [Change("added", {"value": number}), Change("set", {"value": number}, datetime.now(UTC))]
+            found = [await table.tally("key", changes, idle=timedelta(days=1)) for _ in range(2)]
+            assert [one.is_new for one in found] == [True, False]
+            assert (await table.tallied())["added"] == {"value": number}
+
+
+@pytest.mark.parametrize("namespace", ["a", "b", "c"])  # whichever node holds it
+async def test_log_lines_are_kept_and_read(whole: Cluster, namespace: str) -> None:
+    async with EventBus.open(whole.url, namespace=namespace) as bus:
+        await bus.journal.append([Said(b"%d" % number, is_warning=True) for number in range(30)], keep=20)
+        newest = await bus.journal.before(None, most=5)
+        assert [kept.line for kept in newest] == [b"29", b"28", b"27", b"26", b"25"]
+        assert [kept.line for kept in await bus.journal.after(newest[1].place, most=5)] == [b"29"]
+        assert await bus.journal.before(None, warnings=True, most=5) == newest
 
 
 def test_a_script_without_an_event_loop_publishes(whole: Cluster) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 
 import pytest
 
-from eventbus import EventBusError, Misconfigured, SyncPublisher, Unavailable
+from eventbus import EventBus, EventBusError, Misconfigured, SyncPublisher, Unavailable
 from eventbus.catalog import catalog
+from eventbus.journal import Said
 from eventbus.publisher import letter
 from eventbus.redis.confirm import Confirm
 from eventbus.redis.connection import Connection, SyncConnection
@@ -32,6 +33,20 @@ async def test_publishing_handling_and_listening_go_on_when_the_master_is_killed
         await load.goes_on()
 
     assert watched.replica.role == "master"
+
+
+async def test_log_lines_go_to_the_new_master(watched: Watched) -> None:
+    async def taken() -> bool:
+        with suppress(EventBusError):
+            await bus.journal.append([Said(b"after")], keep=10)
+            return True
+        return False
+
+    async with EventBus.open(watched.url) as bus:
+        await bus.journal.append([Said(b"before")], keep=10)
+        watched.master.kill()
+        await wait_until(taken, "the new master takes lines", RECOVERED_SECONDS)
+        assert (await bus.journal.before(None, most=1))[0].line == b"after"
 
 
 async def test_the_old_master_comes_back_as_a_replica_and_nobody_minds(watched: Watched) -> None:
