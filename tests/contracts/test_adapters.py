@@ -17,6 +17,7 @@ from integrations.email.contract import TestEmail
 from integrations.github.contract import TestGitHub, TestGitHubAsApp
 from integrations.log.contract import TestLog
 from integrations.pagerduty.contract import TestPagerDuty
+from integrations.prometheus.contract import TestPrometheus
 from integrations.slack.contract import TestSlack
 from integrations.webhook.contract import TestPlainWebhook, TestWebhook
 
@@ -31,6 +32,7 @@ __all__ = [
     "TestLog",
     "TestPagerDuty",
     "TestPlainWebhook",
+    "TestPrometheus",
     "TestSlack",
     "TestWebhook",
 ]

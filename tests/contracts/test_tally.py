@@ -52,7 +52,7 @@ async def later(seconds: float) -> None:
 
 
 async def test_changes_are_added_and_rows_come_back(store: Store) -> None:
-    assert await store.tallied() == {}
+    assert (await store.tallied(), await store.tally_rows()) == ({}, 0)
     assert await store.tally("1", [add("a", sum=0.1, x=1), add("b", value=2)], idle=IDLE) == NEW
     assert await store.tally("2", [add("a", sum=0.2, y=1)], idle=IDLE) == NEW
     assert await store.tallied() == {"a": {"sum": 0.1 + 0.2, "x": 1, "y": 1}, "b": {"value": 2}}
@@ -112,6 +112,7 @@ async def test_without_room_new_rows_are_refused_and_known_ones_go_on(store: Sto
     assert answer == Tallied(is_new=True, refused=2)
     assert await store.tally("2", [add("c")], most=3, idle=IDLE) == KNOWN, "what was refused stays refused"
     assert await store.tallied() == {"a": {"value": 2}, "b": {"value": 1}, "": {"refused": 2}}
+    assert await store.tally_rows() == 2, "what counts the refused is no row of anybody"
     await store.tally("3", [add("e")], most=2, idle=IDLE)
     assert (await store.tallied())[""] == {"refused": 3}
 
@@ -124,6 +125,7 @@ async def test_a_row_that_has_not_changed_for_long_makes_room(store: Store) -> N
     await later(0.05)
     assert await store.tally("4", [add("c")], most=2, idle=idle) == NEW
     assert await store.tallied() == {"a": {"value": 2}, "c": {"value": 1}}, "b was idle for longest"
+    assert await store.tally_rows() == 2
 
 
 # -- in Redis ----------------------------------------------------------------------------------------------------------
