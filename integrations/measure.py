@@ -20,26 +20,22 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from eventbus.errors import Misconfigured
 from eventbus.event import Event
-from eventbus.pattern import check_pattern, matches, matches_any
+from eventbus.pattern import matches, matches_any
 from eventbus.payload import Payload
+from integrations.fields import Pattern
 
 T = TypeVar("T")
 
+MOST = 2.0**53
+"""A number that is added up is at most this large. IEEE 754, binary64: above it whole numbers are skipped, so that a
+sum which holds one such number no longer counts by one, and it stands in Redis for good."""
 MAX_LABEL = 200
 """Characters of a label's value. Our own: what events say must not fill the memory of who counts them."""
 
 _DATA = re.compile(r"data(?:\.[A-Za-z0-9_-]+)+")
 _WORD = re.compile(r"topic(?:\.[1-9][0-9]?)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-
-
-def _pattern(value: str) -> str:
-    try:
-        return check_pattern(value)
-    except Misconfigured as error:
-        raise ValueError(str(error)) from None
 
 
 def _number_path(value: str) -> str:
@@ -54,7 +50,6 @@ def _label_source(value: str) -> str:
     return value
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
 LabelSource = Annotated[str, AfterValidator(_label_source)] | dict[Pattern, str]
 NumberSource = Annotated[str, AfterValidator(_number_path)] | dict[Pattern, float]
 
@@ -103,7 +98,7 @@ class Measure(BaseModel):
 class Reading:
     """What one measure says of one event.
 
-    value   finite, scaled; never below 0 for a counter
+    value   finite, scaled; from 0 to MOST for a counter or a histogram, whose values are added up
     labels  one value for each label of the measure, in its order; empty: the event does not say
     """
 
@@ -121,25 +116,21 @@ class Reading:
 
 
 def read(measures: Sequence[Measure], event: Event[Any]) -> tuple[Reading, ...]:
-    """What the measures say of the event, in their order; nothing where its number is missing or no number."""
+    """What the measures say of the event, in their order; nothing where its number is missing, none, or absurd."""
     asked = asked_by(measures, event)
     data = _plain(event) if asked else {}
     return tuple(
         Reading(measure, value, {name: _label(source, event.topic, data) for name, source in measure.labels.items()})
         for measure in asked
-        if (value := _value(measure, event.topic, data)) is not None
+        if not isinstance(value := _value(measure, event.topic, data), str)
     )
 
 
 def unread(measures: Sequence[Measure], event: Event[Any]) -> tuple[str, ...]:
-    """For people: the measures that ask for the event and get no reading of it, each with what it missed."""
+    """For people: the measures that ask for the event and get no reading of it, each with the reason."""
     asked = asked_by(measures, event)
     data = _plain(event) if asked else {}
-    return tuple(
-        f"{one.name}: no number {f'at {one.value}' if isinstance(one.value, str) else 'for this topic'}"
-        for one in asked
-        if _value(one, event.topic, data) is None
-    )
+    return tuple(f"{one.name}: {why}" for one in asked if isinstance(why := _value(one, event.topic, data), str))
 
 
 def asked_by(measures: Sequence[Measure], event: Event[Any]) -> tuple[Measure, ...]:
@@ -171,18 +162,22 @@ def _at(path: str, data: Mapping[str, JsonValue]) -> JsonValue:
     return found
 
 
-def _value(measure: Measure, topic: str, data: Mapping[str, JsonValue]) -> float | None:
-    if measure.value is None:
-        return measure.scale
-    found = _chosen(measure.value, topic) if isinstance(measure.value, dict) else _at(measure.value, data)
+def _value(measure: Measure, topic: str, data: Mapping[str, JsonValue]) -> float | str:
+    """The scaled number, or in words why there is none."""
+    source = measure.value
+    found = _chosen(source, topic) if isinstance(source, dict) else 1 if source is None else _at(source, data)
+    missing = f"no number at {source}" if isinstance(source, str) else "no number for this topic"
     if isinstance(found, bool) or not isinstance(found, int | float):
-        return None
+        return missing
     try:
         value = float(found) * measure.scale
     except OverflowError:  # an integer beyond what a float can hold
-        return None
-    fits = math.isfinite(value) and (value >= 0 or measure.type != "counter")
-    return value if fits else None
+        return missing
+    if not math.isfinite(value):
+        return missing
+    if measure.type != "gauge" and not 0 <= value <= MOST:
+        return f"{value:g} can't be added up: a {measure.type} takes 0 to {MOST:g}"
+    return value
 
 
 def _chosen(by_topic: Mapping[str, T], topic: str) -> T | None:

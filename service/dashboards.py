@@ -95,7 +95,7 @@ def _durations(measure: Measure) -> Iterator[Panel]:
     yield Panel(f"{_title(measure)}, over an hour", drawn, unit=unit)
 
 
-def _outcomes(measure: Measure) -> list[Query]:
+def _outcomes(measure: Measure) -> list[tuple[str, str]]:
     """The label that tells success from failure, and what it says of success."""
     chosen = [(label, set(source.values())) for label, source in measure.labels.items() if isinstance(source, dict)]
     return [(label, "success") for label, texts in chosen if "success" in texts]

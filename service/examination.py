@@ -37,7 +37,7 @@ async def examine(runtime: Runtime, name: str) -> list[Finding]:
     account = runtime.registry.get(name)
     found = list(_settings(account))
     if account.fault is None:
-        found += [await _service(account), *await _closely(account)]
+        found += _without_echo(await _service(account), await _closely(account))
     try:
         found += [one async for one in _on_the_bus(runtime, account)]
     except EventBusError as error:
@@ -95,6 +95,11 @@ async def _service(account: Account) -> Finding:
     if health.state == "healthy":
         return Finding("service", "ok", said)
     return Finding("service", "warn" if health.state == "degraded" else "fail", said, fix)
+
+
+def _without_echo(service: Finding, closer: list[Finding]) -> list[Finding]:
+    """All of them, but not the service's health where the adapter itself says the same, with a better level and fix."""
+    return closer if any(one.what == service.what for one in closer) else [service, *closer]
 
 
 async def _closely(account: Account) -> list[Finding]:

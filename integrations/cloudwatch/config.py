@@ -7,14 +7,14 @@ validation error repeats what was given.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from functools import cached_property
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from integrations.fields import Secret, Text, check_address
 from integrations.measure import Measure
 
 MEASURES = (
@@ -92,26 +92,11 @@ def _region(value: str) -> str:
 def _endpoint(value: str | None) -> str | None:
     if value is None:
         return None
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError("is no address such as https://vpce-0123-abc.monitoring.eu-central-1.vpce.amazonaws.com")
-    if parts.path.strip("/"):
+    such_as = "https://vpce-0123-abc.monitoring.eu-central-1.vpce.amazonaws.com"
+    address = check_address(value, such_as=such_as, sends="metrics")
+    if urlsplit(address).path:
         raise ValueError("has a path, and the API is at the root of its host")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("would send metrics in the clear: use https")
-    return value.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-# An environment variable that is set but empty means "not set".
-Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
-Text = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+    return address
 
 
 class CloudWatchConfig(BaseModel):

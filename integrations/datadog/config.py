@@ -6,15 +6,15 @@ validation error repeats what was given.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from functools import cached_property
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from integrations.measure import LabelSource, Measure, Pattern
+from integrations.fields import Pattern, Secret, Text, check_address
+from integrations.measure import LabelSource, Measure
 
 MEASURES = (
     Measure(
@@ -118,26 +118,7 @@ def _site(value: str) -> str:
 
 
 def _base_address(value: str | None) -> str | None:
-    if value is None:
-        return None
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError("is no address such as https://datadog-proxy.example.com, without ?, # and password")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("would send the API key in the clear: use https")
-    return value.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-# An environment variable that is set but empty means "not set".
-Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
-Text = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+    return value and check_address(value, such_as="https://datadog-proxy.example.com", sends="the API key")
 
 
 class DatadogConfig(BaseModel):

@@ -35,6 +35,8 @@ MAX_TEXT = 4000
 MAX_KEY = 100
 """The same, aggregation_key: "Limited to 100 characters"."""
 MAX_TAG = 200
+LEAST_TEXT = 200
+"""Bytes that tags leave to the text of an event."""
 MAX_SERIES_BYTES = 512_000
 """API v2, "Submit metrics": "The maximum payload size is 500 kilobytes (512000 bytes)"."""
 
@@ -90,13 +92,13 @@ _WHY = ("error", "detail", "reason", "message", "text")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event of Datadog's. `at` None: when it arrives."""
+    """An event of Datadog's. `at` None: when it arrives. `tags`: beside those of everything."""
 
     title: str
     text: str
     alert: AlertType
     key: str
-    tags: tuple[str, ...]
+    tags: Mapping[str, str]
     at: datetime | None = None
 
 
@@ -188,7 +190,7 @@ def _told(notification: Notification, delivery: Delivery, config: DatadogConfig)
     about = {name.lower().replace(" ", "_"): value for name, value in notification.fields.items()}
     tags = {"severity": notification.severity.value, "env": about.get("environment", "")}
     text = "\n".join([*lines, *([notification.url] if notification.url else [])])
-    return _message(title, text, alert, delivery, _tags(tags, config))
+    return _message(title, text, alert, delivery, tags)
 
 
 def _said(event: Event[Any], delivery: Delivery, config: DatadogConfig, now: datetime) -> Message:
@@ -203,13 +205,13 @@ def _said(event: Event[Any], delivery: Delivery, config: DatadogConfig, now: dat
     is_late = event.time < now - OLDEST_EVENT
     when = f"Happened at {event.time:%Y-%m-%d %H:%M:%S} UTC." if is_late else ""
     (labels,) = read((Measure(name="tags", type="counter", topics=(">",), labels=config.event_tags),), event)
-    tags = _tags({**labels.labels, "topic": event.topic}, config)
+    tags = {**labels.labels, "topic": event.topic}
     text = "\n".join(filter(None, [why or title, when]))
     message = _message(title, text, alert, delivery, tags)
     return message if is_late else replace(message, at=event.time)
 
 
-def _message(title: str, text: str, alert: AlertType, delivery: Delivery, tags: tuple[str, ...]) -> Message:
+def _message(title: str, text: str, alert: AlertType, delivery: Delivery, tags: Mapping[str, str]) -> Message:
     """Nothing of it pings, and all of it fits. Datadog takes no event without title and text."""
     line = " ".join(_plain(title).split()) or "Without a title"
     about = delivery.thread or delivery.key
@@ -241,10 +243,28 @@ def cut_bytes(text: str, room: int) -> str:
 # -- tags --------------------------------------------------------------------------------------------------------------
 
 
-def _tags(found: Mapping[str, str], config: DatadogConfig) -> tuple[str, ...]:
+def _tags(found: Mapping[str, str], config: DatadogConfig) -> list[str]:
     """`name:value` of what is known, cleaned and cut, then the tags of everything."""
     known = (f"{name}:{_TAG_CHARS.sub('_', value)}"[:MAX_TAG] for name, value in found.items() if value)
-    return (*known, *config.tags)
+    return [*known, *config.tags]
+
+
+def _tags_within(room: int, found: Mapping[str, str], config: DatadogConfig) -> str:
+    """The same as one text of at most `room` bytes, as far as that can be had by cutting what events say: names and
+    the tags of everything stay whole. The longest give way first."""
+    tags = _tags(found, config)
+    known = range(len(tags) - len(config.tags))
+    left = room - len(",".join(tags).encode()) + sum(_value_bytes(tags[one]) for one in known)
+    for done, one in enumerate(sorted(known, key=lambda one: _value_bytes(tags[one]))):
+        name, _, value = tags[one].partition(":")
+        kept = value.encode()[: max(0, left // (len(known) - done))].decode("utf-8", "ignore")
+        left -= len(kept.encode())
+        tags[one] = f"{name}:{kept}" if kept else ""
+    return ",".join(filter(None, tags))
+
+
+def _value_bytes(tag: str) -> int:
+    return len(tag.partition(":")[2].encode())
 
 
 # -- DogStatsD ---------------------------------------------------------------------------------------------------------
@@ -252,19 +272,18 @@ def _tags(found: Mapping[str, str], config: DatadogConfig) -> tuple[str, ...]:
 
 def statsd_metric(reading: Reading, config: DatadogConfig) -> bytes:
     """`name:value|type|#tags` (docs.datadoghq.com/developers/dogstatsd/datagram_shell)."""
-    tags = _tags(reading.labels, config)
-    if config.host:
-        tags = (*tags, f"host:{config.host}")  # the Agent takes the tag `host` for the host of a metric
-    line = f"{reading.name}:{_number(reading.value)}|{_LETTER[reading.type]}" + (f"|#{','.join(tags)}" if tags else "")
-    return line.encode()
+    line = f"{reading.name}:{_number(reading.value)}|{_LETTER[reading.type]}|#"
+    host = f"host:{config.host}" if config.host else ""  # the Agent takes this tag for the host of a metric
+    tags = _tags_within(config.room - len(f"{line},{host}".encode()), reading.labels, config)
+    return (line + ",".join(filter(None, [tags, host]))).removesuffix("|#").encode()
 
 
 def statsd_event(message: Message, config: DatadogConfig) -> bytes:
     """`_e{title,text}:title|text|...|#tags`; the lengths are of bytes in UTF-8, a line break is a backslash and an n.
 
-    The text is cut to what the datagram has room for.
+    Tags and text are cut to what the datagram has room for.
     """
-    tail = "".join(
+    fields = "".join(
         f"|{name}:{value}"
         for name, value in (
             ("d", str(int(message.at.timestamp())) if message.at else ""),
@@ -275,11 +294,12 @@ def statsd_event(message: Message, config: DatadogConfig) -> bytes:
         )
         if value
     )
-    tail += f"|#{','.join(message.tags)}" if message.tags else ""
-    title = message.title
-    taken = len(f"_e{{{MAX_TITLE * 4},{MAX_TEXT * 4}}}:{title}|{tail}".encode())
-    text = cut_bytes(message.text.replace("\n", "\\n"), config.room - taken)
-    return f"_e{{{len(title.encode())},{len(text.encode())}}}:{title}|{text}{tail}".encode()
+    title, text = message.title, message.text.replace("\n", "\\n")
+    room = config.room - len(f"_e{{{MAX_TITLE * 4},{MAX_TEXT * 4}}}:{title}|{fields}|#".encode())
+    tags = _tags_within(room - min(len(text.encode()), LEAST_TEXT), message.tags, config)
+    text = cut_bytes(text, room - len(tags.encode()))
+    sizes = f"_e{{{len(title.encode())},{len(text.encode())}}}"
+    return f"{sizes}:{title}|{text}{fields}|#{tags}".removesuffix("|#").encode()
 
 
 def _packed(lines: Sequence[bytes], room: int) -> Iterator[bytes]:
@@ -327,7 +347,7 @@ def _one_series(
         "metric": name,
         "type": kind,
         "points": [{"timestamp": int(at.timestamp()), "value": value}],
-        "tags": list(_tags(reading.labels, config)),
+        "tags": [*_tags(reading.labels, config)],
     }
     if kind == _COUNT:
         row["interval"] = FLUSH_SECONDS
@@ -345,7 +365,7 @@ def api_event(message: Message, config: DatadogConfig) -> dict[str, JsonValue]:
         "text": message.text,
         "alert_type": message.alert,
         "aggregation_key": message.key,
-        "tags": list(message.tags),
+        "tags": [*_tags(message.tags, config)],
     }
     if message.at is not None:
         row["date_happened"] = int(message.at.timestamp())

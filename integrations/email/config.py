@@ -12,7 +12,9 @@ from email.headerregistry import Address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from integrations.fields import Secret, Text, is_loopback
 
 Tls = Literal["implicit", "starttls", "none"]
 
@@ -67,16 +69,6 @@ def _domain(value: str) -> str:
     return value.lower()
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-# An environment variable that is set but empty means "not set".
-Text = Annotated[str | None, BeforeValidator(lambda value: value or None)]
-Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
 Host = Annotated[str, AfterValidator(_host)]
 
@@ -117,7 +109,7 @@ class EmailConfig(BaseModel):
     def _is_protected(self) -> Self:
         if (self.username is None) != (self.password is None):
             raise ValueError("has one of username and password: give both or neither")
-        if self.tls != "none" or _is_loopback(self.host):
+        if self.tls != "none" or is_loopback(self.host):
             return self
         if self.host not in self.allow_unencrypted:
             raise ValueError(

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from integrations.fields import NonEmptySecret, Secret, Text
 
 
 def _address(value: str | None) -> str | None:
@@ -26,10 +28,6 @@ HOOK = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(?:/[A-Za-z0-9._-]{0,99}[A-Za-z0-9_-])?/
 RECOVER_EVERY = timedelta(minutes=15)
 """A lost webhook is at most so old when it is asked for again; a look is one request for each hundred a day."""
 
-# An environment variable that is set but empty means "not set".
-Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
-NonEmptySecret = Annotated[SecretStr, Field(min_length=1)]
-
 
 class GitHubConfig(BaseModel):
     """One account of GitHub or GitHub Enterprise: a personal access token, or an installation of a GitHub App."""
@@ -37,9 +35,7 @@ class GitHubConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
 
     token: Secret = Field(default=None, description="Personal access token; or set the four fields of a GitHub App")
-    app_id: Annotated[str | None, BeforeValidator(lambda value: value or None)] = Field(
-        default=None, description="App ID or client ID of the GitHub App"
-    )
+    app_id: Text = Field(default=None, description="App ID or client ID of the GitHub App")
     installation_id: Annotated[int | None, Field(ge=1)] = Field(
         default=None, description="The number at the end of the installation's address"
     )

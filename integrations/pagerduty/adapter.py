@@ -154,17 +154,24 @@ class PagerDuty(Integration[PagerDutyConfig]):
 
     async def seen(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> bool | None:
         """Whether its incident is open. Only the REST API can tell."""
-        if self.config.api_token is None or result.reference is None:
-            return None
-        return await self._client.is_open(result.reference)
+        key = self._key_of(notification, delivery, result)
+        return None if self.config.api_token is None or key is None else await self._client.is_open(key)
 
     async def take_back(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> str:
         """Resolve its alert; a change event stays."""
-        if result.reference is None:
+        key = self._key_of(notification, delivery, result)
+        if key is None:
             return ""
-        ending = notification.model_copy(update={"type": "resolve", "fields": {NAMED: result.reference}})
+        ending = notification.model_copy(update={"type": "resolve", "fields": {NAMED: key}})
         await self.send_notification(ending, replace(delivery, key=f"{delivery.key}:end"))
         return "resolved"
+
+    def _key_of(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> str | None:
+        """The key that it was sent under, also where the answer was lost."""
+        if result.outcome is not Outcome.UNKNOWN:
+            return result.reference
+        call = call_for(notification, delivery, self.config, self.context.name)
+        return None if isinstance(call, Skipped) else call.reference
 
     async def _send(self, what: Event[Any] | Notification, delivery: Delivery) -> DeliveryResult:
         call = call_for(what, delivery, self.config, self.context.name)

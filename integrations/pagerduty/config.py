@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from eventbus.errors import Misconfigured
-from eventbus.pattern import check_pattern, matches
+from eventbus.pattern import matches
 from integrations.base import Severity
+from integrations.fields import NonEmptySecret, Pattern, Secret, Text
 from integrations.pagerduty.dedup import WITH_ENVIRONMENT, check_template
 
 Action = Literal["trigger", "acknowledge", "resolve", "change", "resolve_or_change", "none"]
@@ -62,13 +62,6 @@ _SPELLINGS = {"integration_key": "routing_key", "token": "api_token"}
 """Other names that people know a setting by. PagerDuty's own pages say both routing key and integration key."""
 
 
-def _pattern(value: str) -> str:
-    try:
-        return check_pattern(value)
-    except Misconfigured as error:
-        raise ValueError(str(error)) from None
-
-
 def _integration_key(value: SecretStr) -> SecretStr:
     # "This is the 32 character Integration Key" (Events API v2, "Send an Alert Event").
     if not re.fullmatch(r"[A-Za-z0-9]{32}", value.get_secret_value()):
@@ -105,11 +98,7 @@ def is_web_address(value: str) -> bool:
     return len(value) <= 2000 and re.fullmatch(r"https?://[^\s/?#@\\]+(?:[/?#][^\s\\]*)?", value) is not None
 
 
-# An environment variable that is set but empty means "not set".
-Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 IntegrationKey = Annotated[SecretStr, AfterValidator(_integration_key)]
-Text = Annotated[str | None, BeforeValidator(lambda value: value or None)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Environment = Annotated[str, BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)]
 RunbooksOfEnvironment = Annotated[
@@ -187,7 +176,7 @@ class PagerDutyConfig(_Part):
     webhook_secret: Secret = Field(
         default=None, description="Signing secret of the webhook subscription; without it everything inbound is refused"
     )
-    previous_webhook_secrets: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = Field(
+    previous_webhook_secrets: tuple[NonEmptySecret, ...] = Field(
         default=(), max_length=5, description="Still accepted while webhook_secret is being replaced"
     )
 

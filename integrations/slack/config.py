@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from eventbus.errors import Misconfigured
-from eventbus.pattern import check_pattern, matches
+from eventbus.pattern import matches
+from integrations.fields import Pattern, Secret
 from integrations.slack.approvals import UserId
 
 
@@ -21,17 +21,6 @@ def _secret_address(value: SecretStr | None) -> SecretStr | None:
     if value is not None:
         _address(value.get_secret_value())
     return value
-
-
-def _pattern(value: str) -> str:
-    try:
-        return check_pattern(value)
-    except Misconfigured as error:
-        raise ValueError(str(error)) from None
-
-
-# An environment variable that is set but empty means "not set".
-Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 
 
 class SlackConfig(BaseModel):
@@ -58,7 +47,7 @@ class SlackConfig(BaseModel):
         min_length=1,
         description="Where messages go that nothing else routes: #name, name or id",
     )
-    channels: dict[Annotated[str, AfterValidator(_pattern)], Annotated[str, Field(min_length=1)]] = Field(
+    channels: dict[Pattern, Annotated[str, Field(min_length=1)]] = Field(
         default_factory=dict, description='Topic pattern to channel, such as {"vm.*": "#vms"}; the first match wins'
     )
     thread_mode: Literal["update", "thread", "new"] = Field(

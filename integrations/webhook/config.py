@@ -24,10 +24,10 @@ from pydantic import (
     model_validator,
 )
 
-from eventbus.errors import Misconfigured as BadPattern
-from eventbus.pattern import check_pattern, matches
+from eventbus.pattern import matches
 from integrations.base import WHOLE
 from integrations.errors import Misconfigured
+from integrations.fields import NonEmptySecret, Pattern
 from integrations.guard import Guard, exception
 from integrations.signing import check_standard
 
@@ -62,13 +62,6 @@ def _web_address(value: SecretStr) -> SecretStr:
     if parts.username is not None:
         raise ValueError("must hold no user or password: put an Authorization header into `headers`")
     return value
-
-
-def _pattern(value: str) -> str:
-    try:
-        return check_pattern(value)
-    except BadPattern as error:
-        raise ValueError(str(error)) from None
 
 
 def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -107,9 +100,6 @@ def _excepted(value: str) -> str:
     return value
 
 
-NonEmptySecret = Annotated[SecretStr, Field(min_length=1)]
-
-
 class PreviousSecret(BaseModel):
     """A secret that was replaced. Given as bare text it signs until it is taken out of the settings."""
 
@@ -138,7 +128,7 @@ class Endpoint(BaseModel):
         description="What people, routes and metrics call it: a-z, 0-9, _ and -; without one: after its host",
     )
     url: Annotated[SecretStr, AfterValidator(_web_address)] = Field(description="Where to post, http or https")
-    topics: tuple[Annotated[str, BeforeValidator(_topic), AfterValidator(_pattern)], ...] = Field(
+    topics: tuple[Annotated[Pattern, BeforeValidator(_topic)], ...] = Field(
         default=(">",),
         min_length=1,
         validation_alias=AliasChoices("topics", "events"),

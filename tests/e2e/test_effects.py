@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ from service.wiring import open_runtime, read_settings
 from tests.conftest import wait_until
 from tests.e2e.services import EMAIL, NO_LIMIT, SERVICES, Answers, Service, happened
 from tests.e2e.victims import Victims
-from tests.servers import NEWEST, Node, server
+from tests.servers import Node
 
 PATIENCE = 60.0
 MS = timedelta(milliseconds=1)
@@ -109,19 +109,6 @@ DEATHS: Mapping[str, Death] = {
 KILLED = 137
 IN_DOUBT = {"effect.after_intent", "effect.after_call", "effect.before_done"}
 """Who dies here leaves an effect that may exist."""
-
-
-@pytest.fixture(scope="module")
-def victims() -> Iterator[Victims]:
-    with Victims() as victims:
-        yield victims
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A server of which each service has a database."""
-    with server(NEWEST, tmp_path_factory.mktemp("redis")) as node:
-        yield node
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from service.wiring import Runtime, open_runtime, read_settings
 from tests.conftest import wait_until
 from tests.e2e.configured import configured, happen
 from tests.e2e.victims import Victims
-from tests.servers import NEWEST, Node, server
+from tests.servers import Node
 
 EVENTS = 5
 KILLED = 137
@@ -34,18 +33,6 @@ PLACES = (
 )
 COUNTED = ("tb_confiture_total", frozenset({("environment", "production"), ("status", "success")}))
 RAN = ("confiture_migration_duration_seconds_sum", frozenset({("migration_name", "add_email")}))
-
-
-@pytest.fixture(scope="module")
-def victims() -> Iterator[Victims]:
-    with Victims() as victims:
-        yield victims
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with server(NEWEST, tmp_path_factory.mktemp("redis")) as node:
-        yield node
 
 
 async def scraped(runtime: Runtime, path: str = "/metrics/prometheus") -> httpx.Response:

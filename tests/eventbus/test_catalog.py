@@ -10,7 +10,7 @@ import pytest
 
 from eventbus import Event, InvalidEvent, Misconfigured, Payload, UnknownVersion, catalog
 from eventbus.codec import decode, encode
-from eventbus.topics import DeliveryDeadLettered, GitHubWebhook, SlackCommand, VmCreated, VmStarted
+from eventbus.topics import GitHubWebhook, SlackCommand, VmCreated, VmStarted
 
 
 class Made:
@@ -181,5 +181,28 @@ def test_every_standard_topic_has_an_example_that_fits_it() -> None:
             assert cls.model_validate_json(example.model_dump_json()) == example
 
 
-def test_the_catalogue_lists_the_standard_topics() -> None:
-    assert {VmCreated, GitHubWebhook, DeliveryDeadLettered} <= set(catalog)
+@pytest.mark.parametrize(
+    ("topic", "required"),
+    [
+        ("task.created", {"task_id"}),
+        ("task.started", {"task_id"}),
+        ("task.completed", {"task_id"}),
+        ("task.failed", {"task_id", "error"}),
+        ("vm.created", {"vm_id"}),
+        ("vm.started", {"vm_id"}),
+        ("vm.stopped", {"vm_id"}),
+        ("vm.failed", {"vm_id", "error"}),
+        ("migration.started", {"migration"}),
+        ("migration.completed", {"migration"}),
+        ("migration.failed", {"migration", "error"}),
+        ("migration.rolled_back", {"migration"}),
+        ("integration.webhook_received", {"integration", "size"}),
+        ("github.>", {"delivery", "event"}),
+        ("delivery.dead_lettered", {"group", "event_id", "event_topic", "reason", "attempts"}),
+    ],
+)
+def test_the_catalogue_lists_the_standard_topics(topic: str, required: set[str]) -> None:
+    (cls,) = (one for one in catalog if one.__topic__ == topic)
+    schema = cls.model_json_schema()
+    assert set(schema["required"]) == required
+    assert all("description" in schema["properties"][name] for name in required)

@@ -74,10 +74,20 @@ def test_a_number_is_chosen_by_topic_and_the_first_pattern_wins() -> None:
     assert unread([one], event("house.opened")) == ("x: no number for this topic",)
 
 
-def test_a_counter_never_goes_down() -> None:
-    one = measure(topics=[">"], value="data.n")
-    assert read([one], event(n=-1)) == ()
-    assert [reading.value for reading in read([one], event(n=0))] == [0]
+@pytest.mark.parametrize("kind", ["counter", "histogram"])
+@pytest.mark.parametrize("given", [-1, -0.5, 2**53 + 2, 1e305])
+def test_a_number_that_would_spoil_a_sum_for_good_gives_no_reading_and_is_named(kind: str, given: float) -> None:
+    one = measure(type=kind, topics=[">"], value="data.n")
+    assert read([one], event(n=given)) == ()
+    assert unread([one], event(n=given)) == (f"x: {given:g} can't be added up: a {kind} takes 0 to 9.0072e+15",)
+    assert value(event(n=given), value="data.n") == given, "a gauge adds nothing up"
+
+
+@pytest.mark.parametrize("kind", ["counter", "histogram"])
+@pytest.mark.parametrize("given", [0, 0.5, 2**53])
+def test_what_can_be_added_up_is_read(kind: str, given: float) -> None:
+    one = measure(type=kind, topics=[">"], value="data.n")
+    assert [reading.value for reading in read([one], event(n=given))] == [given]
 
 
 def test_each_measure_that_asks_for_the_topic_reads_and_no_other() -> None:

@@ -59,6 +59,13 @@ class Faulty(Plain):
         raise ZeroDivisionError
 
 
+class Close(Plain):
+    """Its doctor says of the service what its health says, as with an Agent of Datadog's, which answers nothing."""
+
+    async def examine(self) -> list[Finding]:
+        return [Finding("Agent", "warn", self.says.detail, "look there"), Finding("clock", "ok", "right")]
+
+
 @pytest.fixture
 async def bus() -> AsyncIterator[EventBus]:
     async with EventBus.open("memory://") as bus:
@@ -115,6 +122,15 @@ async def test_a_service_that_is_not_well_is_found(bus: EventBus, health: Health
     adapter = Plain()
     adapter.says = health
     assert (await found(bus, adapter))["service"].level == level
+
+
+@pytest.mark.parametrize("health", [Health("healthy", "nothing against it"), Health("unhealthy", "nobody listens")])
+async def test_what_the_adapter_itself_says_of_its_service_is_said_once(bus: EventBus, health: Health) -> None:
+    adapter = Close()
+    adapter.says = health
+    every = await found(bus, adapter)
+    assert [about for about, one in every.items() if one.what == health.detail] == ["Agent"]
+    assert every["clock"].level == "ok"
 
 
 async def test_an_adapter_with_a_fault_of_its_own_is_contained(bus: EventBus) -> None:

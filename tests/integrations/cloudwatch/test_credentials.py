@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from eventbus.catalog import catalog
@@ -53,6 +53,52 @@ class FakeContainer(FakeService):
         )
 
 
+class FakeMachine(FakeService):
+    """The metadata service of a machine at EC2 that has a role, version 2 only (User Guide, "Use the Instance Metadata
+    Service", "How Instance Metadata Service Version 2 works")."""
+
+    role = "events-worker"
+    token = "canary-of-the-session"
+
+    def routes(self) -> Sequence[BaseRoute]:
+        role = "/latest/meta-data/iam/security-credentials/"
+        return [
+            Route("/latest/api/token", self._session, methods=["PUT"]),
+            Route(role, self._role),
+            Route(role + self.role, self._credentials),
+        ]
+
+    async def _session(self, request: Request) -> Response:
+        # "a PUT request to initiate a session"; the header "specifies the time to live (TTL)", at most six hours.
+        seconds = request.headers.get("x-aws-ec2-metadata-token-ttl-seconds", "")
+        if not seconds.isdecimal() or not 1 <= int(seconds) <= 21_600:
+            return Response(status_code=400)
+        return PlainTextResponse(self.token)
+
+    def _is_of_a_session(self, request: Request) -> bool:
+        return request.headers.get("x-aws-ec2-metadata-token") == self.token
+
+    async def _role(self, request: Request) -> Response:
+        # "401 - Unauthorized - The GET request uses an invalid token."
+        return PlainTextResponse(self.role) if self._is_of_a_session(request) else Response(status_code=401)
+
+    async def _credentials(self, request: Request) -> Response:
+        if not self._is_of_a_session(request):
+            return Response(status_code=401)
+        now = datetime.now(UTC)
+        return JSONResponse(
+            {
+                "Code": "Success",
+                "Type": "AWS-HMAC",
+                "LastUpdated": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+                "AccessKeyId": FakeCloudWatch.access_key_id,
+                "SecretAccessKey": FakeCloudWatch.secret_access_key,
+                "Token": "canary-session-token",
+                "Expiration": f"{now + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}",
+            }
+        )
+
+
 @pytest.fixture(autouse=True)
 def _no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "CONTAINER_CREDENTIALS_FULL_URI"):
@@ -73,6 +119,15 @@ async def container(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeContai
     async with FakeContainer() as container:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{container.url}/credentials")
         yield container
+
+
+@pytest.fixture
+async def machine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeMachine]:
+    async with FakeMachine() as machine:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.url)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+        monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "10")  # of seconds; a busy machine is not a failure
+        yield machine
 
 
 def chained(fake: FakeCloudWatch, **settings: Any) -> dict[str, Any]:
@@ -120,6 +175,21 @@ async def test_a_containers_role_is_asked_once_and_its_token_is_signed(
     async with connected(CloudWatch, fake, chained(fake)) as adapter:
         await asyncio.gather(*(adapter.handle_event(EVENT, DELIVERY) for _ in range(20)))
     assert (len(fake.data), container.asked) == (20, 1)
+    assert fake.requests[0].headers["x-amz-security-token"] == "canary-session-token"
+    assert "x-amz-security-token" in fake.requests[0].headers["authorization"]
+
+
+async def test_a_machines_role_is_found_by_its_metadata_service_and_its_token_is_signed(
+    fake: FakeCloudWatch, machine: FakeMachine
+) -> None:
+    async with connected(CloudWatch, fake, chained(fake)) as adapter:
+        await asyncio.gather(*(adapter.handle_event(EVENT, DELIVERY) for _ in range(20)))
+        assert isinstance(adapter, CloudWatch)
+        assert (await adapter.examine())[0].what == "AWS' chain: iam-role"
+    assert len(fake.data) == 20
+    assert [one.path for one in machine.requests].count(
+        f"/latest/meta-data/iam/security-credentials/{machine.role}"
+    ) == 1
     assert fake.requests[0].headers["x-amz-security-token"] == "canary-session-token"
     assert "x-amz-security-token" in fake.requests[0].headers["authorization"]
 

@@ -70,7 +70,7 @@ def test_a_threshold_that_is_exceeded_is_an_event_as_documented() -> None:
     message = plan(operation("performance.threshold.exceeded", data)).message
     assert message is not None
     assert (message.title, message.alert) == ("Performance threshold exceeded: parse", "warning")
-    assert {"type:memory", "operation:parse"} <= set(message.tags)
+    assert {("type", "memory"), ("operation", "parse")} <= set(message.tags.items())
 
 
 # -- DogStatsD ---------------------------------------------------------------------------------------------------------
@@ -120,11 +120,33 @@ def test_many_lines_fill_datagrams_and_none_is_cut(agent: str, room: int) -> Non
     assert all(len(one) > room - 60 for one in sent[:-1]), "each is filled before the next begins"
 
 
-def test_a_line_that_fits_into_no_datagram_is_refused() -> None:
-    labels = {f"label_{n}": "data.migration" for n in range(10)}
+@pytest.mark.parametrize("text", ["x" * 200, "漢" * 200, "é" * 100 + "漢" * 100])
+def test_long_tags_are_cut_to_what_the_datagram_has_room_for_and_the_number_counts(text: str) -> None:
+    labels = {f"label_{n}": "data.migration" for n in range(10)} | {"env": "data.environment"}
     measure = {"name": "a.b", "type": "counter", "topics": ["migration.completed"], "labels": labels}
+    (line,) = lines(completed(migration=text), measures=[measure], defaults=False, tags=["team:database"], host="db-1")
+    assert 1400 < len(line.encode()) <= 1432
+    *cut, env, team, host = line.removeprefix("a.b:1|c|#").split(",")
+    assert (env, team, host) == ("env:production", "team:database", "host:db-1"), "what is short stays whole"
+    found = dict(tag.split(":") for tag in cut)
+    assert [*found] == [f"label_{n}" for n in range(10)]
+    assert all(len(value) > 30 and text.startswith(value) for value in found.values())
+
+
+@pytest.mark.parametrize("letter", ["x", "漢", "\U0001d51e"])
+def test_an_event_with_long_tags_is_shown_with_some_of_its_text(letter: str) -> None:
+    long = letter * 1000
+    data = {"type": long, "environment": long, "migration": long, "metrics": {"name": long}, "error": "out of memory"}
+    (line,) = lines(operation("performance.threshold.exceeded", data), tags=["team:database"])
+    assert len(line.encode()) <= 1432
+    assert "|out of memory|" in line
+    assert line.endswith(",topic:performance.threshold.exceeded,team:database")
+    assert all(f"{name}:{letter * 10}" in line for name in ("env", "migration", "type", "operation"))
+
+
+def test_a_line_that_fits_into_no_datagram_is_refused() -> None:
     with pytest.raises(Rejected, match=r"bytes, and a datagram has 1,432"):
-        lines(completed(migration="x" * 200), measures=[measure], defaults=False)
+        lines(completed(), tags=[f"tag_{n}:{'x' * 190}" for n in range(10)])
 
 
 @given(st.text(min_size=1), st.text())
