@@ -54,6 +54,8 @@ RETENTION = timedelta(hours=24)
 RETENTION_EVENTS = 1_000_000
 PUBLISH_TIMEOUT = timedelta(seconds=5)
 IDLE_POLL_SECONDS = 0.01
+EVERYTHING = 10**9
+"""More than any backlog: to retire a group whatever it has not handled, as what that is concerns nobody."""
 
 _log = structlog.get_logger("eventbus")
 
@@ -227,15 +229,20 @@ class EventBus:
         *,
         remember: timedelta = REMEMBER,
         durability: Durability | None = None,
+        first_wins: bool = False,
     ) -> list[Receipt]:
-        """Publish many, in order. All are checked before the first is sent; a Conflict is raised after the last."""
-        sent = [letter(catalog.event(event), remember) for event in events]
+        """Publish many, in order. All are checked before the first is sent; a Conflict is raised after the last.
+
+        `first_wins`: there is no Conflict. What was published before under a key stays, in whatever words, also where
+        it comes to that only when the spool is sent.
+        """
+        sent = [letter(catalog.event(event), remember, first_wins=first_wins) for event in events]
         if not sent:
             return []
         confirm = self._confirm[durability or self._durability]
         stored = await self._publisher.publish(sent, confirm)
         clashes = [one for one in stored if one.status == "conflict"]
-        if len(clashes) > 1:
+        if len(clashes) > 1 and not first_wins:
             raise Conflict(
                 f"{len(clashes)} of {len(sent)} idempotency keys were used for other events; the rest is stored"
             )

@@ -305,6 +305,10 @@ class Store(Protocol):
         """Every row; that of the empty name counts what found no room."""
         ...
 
+    async def tally_rows(self) -> int:
+        """How many rows there are, without that of the empty name. Costs nothing, however many."""
+        ...
+
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -490,7 +494,8 @@ class Examined(Protocol):
 class Drills(Protocol):
     """An adapter whose drill can be followed at the service, and taken back there.
 
-    Both are given the notification that was sent, with its delivery and result.
+    Both are given the notification that was sent, with its delivery and result. Where the answer was lost the result is
+    what `find` found, or else has the outcome `unknown` and neither reference nor state: then they go by the delivery.
     """
 
     async def seen(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> bool | None:

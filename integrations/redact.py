@@ -14,6 +14,8 @@ from pydantic import BaseModel, SecretStr
 
 SHORTEST = 6
 """Shorter secrets are not looked for: they would be found in words that have nothing to do with them."""
+LONG_LINE = 16
+"""Shorter lines of a secret that has several are not looked for by themselves, for the same reason."""
 INSTEAD = "[secret]"
 
 
@@ -23,7 +25,8 @@ class Redactor:
     __slots__ = ("_secrets",)
 
     def __init__(self, settings: object = None) -> None:
-        found = {secret for secret in secrets_in(settings) if len(secret) >= SHORTEST}
+        known = {part for secret in secrets_in(settings) for part in _parts(secret)}
+        found = {secret for secret in known if len(secret) >= SHORTEST}
         found |= {quote(secret, safe="") for secret in found}
         found |= {json.dumps(secret, ensure_ascii=plain)[1:-1] for secret in found for plain in (True, False)}
         self._secrets = sorted(found, key=len, reverse=True)  # one may be the beginning of another
@@ -37,6 +40,17 @@ class Redactor:
             if secret in text:
                 text = text.replace(secret, INSTEAD)
         return text
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """The secret as it stands, stripped, and its long lines: programs put a key of several lines into one.
+
+    The lines around a key say what it is, and are no secret (RFC 7468, section 2).
+    """
+    yield from (secret, secret.strip())
+    lines = [line.strip() for line in secret.splitlines()]
+    if len(lines) > 1:
+        yield from (line for line in lines if len(line) >= LONG_LINE and not line.startswith("-----"))
 
 
 def secrets_in(value: object) -> Iterator[str]:

@@ -35,6 +35,9 @@ from service import logs
 LOGGER = "service.journal"
 ROUTE = "/api/v1/logs/query"
 """Of the gateway: whoever asks it every second would fill the journal with having asked."""
+OPEN_ROUTES = ("/", "/livez", "/readyz", "/metrics", "/metrics/{integration}", "/api/v1/health")
+OF_STRANGERS = (400, 401, 403, 404, 405, 408, 413, 415)
+"""Statuses that need no key. Who has none must not be able to fill the journal by asking; standard error has it all."""
 
 EVERY_SECONDS = 0.5
 LAST_SECONDS = 2.0
@@ -100,12 +103,15 @@ class JournalWriter(logging.Handler):
         self._lost = 0
         self._mutex = Lock()
         self._is_away = False
-        self.setFormatter(logs.formatter(self._of_record))
+        self.setFormatter(logs.formatter(self._of_record, redact=redact))
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Nothing about the journal itself."""
+        """Nothing about the journal itself, and no request that anybody could make."""
         about = record.msg if isinstance(record.msg, Mapping) else {}
-        return record.name != LOGGER and about.get("route") != ROUTE
+        if record.name == LOGGER or about.get("route") == ROUTE:
+            return False
+        is_request = about.get("event") == "request"
+        return not (is_request and (about.get("route") in OPEN_ROUTES or about.get("status") in OF_STRANGERS))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remember a line. Raises nothing: one that can't be written down is counted."""
@@ -186,13 +192,29 @@ class JournalWriter(logging.Handler):
 
     def _written(self, said: Mapping[str, Any], created: float) -> str:
         at = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        text = self._redact(_json({**self._origin, **said, "timestamp": at}))
+        text = self._redacted({**self._origin, **said, "timestamp": at})
         if 4 * len(text) <= MAX_LINE_BYTES or len(_bytes(text)) <= MAX_LINE_BYTES:
             return text
         return _cut(json.loads(text))
 
+    def _redacted(self, line: Mapping[str, Any]) -> str:
+        """As JSON. Where a secret was logged as a number, all that the line says is text."""
+        written = _json(line)
+        text = self._redact(written)
+        if text == written or _is_json(text):
+            return text
+        return _json({name: self._redact(one if isinstance(one, str) else _json(one)) for name, one in line.items()})
+
 
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=repr).encode
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _bytes(text: str) -> bytes:

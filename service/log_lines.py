@@ -6,12 +6,13 @@ What lies in the journal is not trusted: a line that is no line of ours is passe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from eventbus.journal import START, Journal, Kept
 
@@ -29,6 +30,13 @@ _HEAD = ("timestamp", "level", "event", "logger", "program", "host", "pid")
 _ABOUT = ("integration", "group", "account", "logger", "program")
 _OTHER_NAMES = {"event_bus": "eventbus"}
 """What /api/v1/health calls the bus."""
+
+
+def _place(text: str) -> str:
+    """redis.io, "Streams", "Entry IDs": both numbers are of 64 bits."""
+    if any(int(number) >= 1 << 64 for number in text.split("-")):
+        raise ValueError("is no place in the journal: give `next` of an answer as it is")
+    return text
 
 
 class Query(BaseModel):
@@ -50,8 +58,8 @@ class Query(BaseModel):
     contains: str | None = Field(
         default=None, min_length=1, max_length=500, description="Its message or a field has this text, in any case"
     )
-    next: str | None = Field(
-        default=None, pattern=r"^[0-9]{1,20}-[0-9]{1,20}$", description="Go on from an answer that had this"
+    next: Annotated[str, Field(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$"), AfterValidator(_place)] | None = Field(
+        default=None, description="Go on from an answer that had this"
     )
 
     @property
@@ -73,14 +81,16 @@ class Line:
     def of(cls, raw: bytes) -> Self | None:
         """The line of these bytes; None when they are none of ours."""
         try:
-            said = json.loads(raw, parse_constant=str)
+            said = json.loads(raw.decode(), parse_constant=str, parse_float=_float)
+            if b"\\u" in raw:
+                shown(said).encode()  # half of a surrogate pair can't be answered
             time = datetime.fromisoformat(said["timestamp"])
             level, message = said["level"], said["event"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            if time.tzinfo is None or level not in LEVELS or not isinstance(message, str):
+                return None
+            return cls(time.astimezone(UTC), level, message, said)
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
-        if time.tzinfo is None or level not in LEVELS or not isinstance(message, str):
-            return None
-        return cls(time.astimezone(UTC), level, message, said)
 
     @property
     def component(self) -> str:
@@ -118,6 +128,11 @@ class Line:
     def _has(self, text: str) -> bool:
         wanted = text.casefold()
         return any(wanted in shown(value).casefold() for value in (self.message, *self.fields.values()))
+
+
+def _float(digits: str) -> float | str:
+    """What is too large for a number of JSON's is told as text, as NaN is."""
+    return number if math.isfinite(number := float(digits)) else digits
 
 
 def shown(value: Any) -> str:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 import sys
 import unicodedata
+from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 MAX_VALUE_CHARACTERS = 2000
+MAX_SEEN_CHARACTERS = 10 * MAX_VALUE_CHARACTERS
+"""Of a value that is endless, so much is looked at. More than what stays: a secret that the cut would go through has to
+be found whole first."""
 
 
 def configure(level: str, style: Literal["auto", "console", "json"], *, colors: bool | None = None) -> None:
@@ -46,9 +50,18 @@ def configure(level: str, style: Literal["auto", "console", "json"], *, colors: 
         logging.getLogger(name).setLevel(level.upper())
 
 
-def formatter(*last: Processor, console: bool = False) -> logging.Formatter:
-    """Makes text of what our loggers and those of libraries say; the last of `last` returns it."""
-    processors: list[Processor] = [structlog.processors.format_exc_info, *last]
+def formatter(
+    *last: Processor, console: bool = False, redact: Callable[[str], str] = lambda text: text
+) -> logging.Formatter:
+    """Makes text of what our loggers and those of libraries say; the last of `last` returns it.
+
+    `redact` sees a value that is cut before it is; the others it has to see in what `last` makes.
+    """
+
+    def cut(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        return {key: _cut(value, redact) if isinstance(value, str) else value for key, value in event.items()}
+
+    processors: list[Processor] = [cut, structlog.processors.format_exc_info, *last]
     return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_first(console=console), processors=processors)
 
 
@@ -64,12 +77,16 @@ def _first(*, console: bool) -> list[Processor]:
 
 
 def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Escape what could forge a line or move a cursor, and cut what is endless."""
-    return {key: _clean(value) if isinstance(value, str) else value for key, value in event.items()}
+    """Escape what could forge a line or move a cursor."""
+    return {
+        key: escaped(value[:MAX_SEEN_CHARACTERS]) if isinstance(value, str) else value for key, value in event.items()
+    }
 
 
-def _clean(text: str) -> str:
-    return escaped(text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + "...")
+def _cut(text: str, redact: Callable[[str], str]) -> str:
+    if len(text) <= MAX_VALUE_CHARACTERS:
+        return text
+    return redact(text)[:MAX_VALUE_CHARACTERS] + "..."
 
 
 def escaped(text: str) -> str:

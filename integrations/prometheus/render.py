@@ -13,7 +13,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import product
+from itertools import accumulate, product
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -101,8 +101,11 @@ def _family(measure: Measure, names: Sequence[str], rows: Mapping[tuple[str, ...
     text = measure.help or f"Of {', '.join(measure.topics)}"
     if measure.type == "histogram":
         histogram = HistogramMetricFamily(measure.name, text, labels=names)
+        bounds = (*measure.buckets, math.inf)
+        names_of_bounds = [_number(bound) for bound in bounds]
         for values, parts in sorted(rows.items()):
-            histogram.add_metric(values, buckets=_buckets(measure, parts), sum_value=parts.get(SUM, 0.0))
+            buckets = [*zip(names_of_bounds, _up_to(bounds, parts), strict=True)]
+            histogram.add_metric(values, buckets=buckets, sum_value=parts.get(SUM, 0.0))
         return histogram
     numbers = {values: parts[VALUE] for values, parts in rows.items() if VALUE in parts}
     if measure.type == "gauge":
@@ -127,13 +130,13 @@ def _expected(measure: Measure, names: Sequence[str], rows: Iterable[tuple[str, 
         yield from product(*(other or [own] for other, own in zip(texts, row, strict=True)))
 
 
-def _buckets(measure: Measure, parts: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Upper bound and how many are not above it, up to +Inf, which is all of them."""
-    counted = sorted((float(bound), number) for bound, number in parts.items() if bound not in (SUM, VALUE, "at"))
-    return [
-        (_number(bound), sum(number for upper, number in counted if upper <= bound))
-        for bound in (*measure.buckets, math.inf)
-    ]
+def _up_to(bounds: Sequence[float], parts: Mapping[str, float]) -> Iterator[float]:
+    """How many are not above each bound, up to infinity, which is all of them."""
+    counted = [0.0] * len(bounds)
+    for bound, number in parts.items():
+        if bound not in (SUM, VALUE, "at"):
+            counted[bisect_left(bounds, float(bound))] += number
+    return accumulate(counted)
 
 
 def _own(tally: Tally, max_series: int) -> Iterator[Metric]:

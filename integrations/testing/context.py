@@ -52,6 +52,9 @@ class MemoryStore:
     async def tallied(self) -> Tally:
         return {row: dict(parts) for row, parts in self._numbers.items()}
 
+    async def tally_rows(self) -> int:
+        return len(self._changed)
+
     def _change(self, change: Change, most: int, idle: float) -> bool:
         """What tally.lua does."""
         if change.row not in self._numbers and len(self._changed) >= most:

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from eventbus import EventBus
 from eventbus.journal import Journal
+from registry.faults import describe
 from service.cli import output
 from service.cli.repair import nothing
-from service.cli.shell import USAGE, bus_address, fail, json_option, run, settings_options
+from service.cli.shell import USAGE, bus_address, fail, json_option, load_settings, run, settings_options
 from service.cli.times import SINCE
 from service.log_lines import LEVELS, Level, Line, Query, later, search, shown
 
@@ -60,13 +61,14 @@ def logs(
     warning finds however many other lines came since. With --json each line is one of JSON. Exit code 3 when no line
     fits, 5 without Redis.
     """
-    address = bus_address(path, url)
+    address = _address(path, url)
     asked = {"component": component, "level": level, "since": since, "event_id": event_id, "contains": contains}
     try:
         query = Query(**asked, limit=limit)
     except ValidationError as error:
         (fault, *_) = error.errors()
-        fail(f"--{_OPTIONS.get(name := str(fault['loc'][0]), name)}: {fault['msg']}", USAGE)
+        name = str(fault["loc"][0])
+        fail(f"--{_OPTIONS.get(name, name)} {describe(fault, asked[name])}", USAGE)
 
     async def work() -> int:
         async with EventBus.open(address) as bus:
@@ -81,6 +83,16 @@ def logs(
 
     if not run(work()):
         nothing("no log line fits")
+
+
+def _address(path: Path | None, url: str | None) -> str:
+    """Where the bus is. Tells where the file has programs keep no lines: what is found then is old, or of others."""
+    if path is None or url is not None:
+        return bus_address(path, url)
+    settings = load_settings(path, url, log_level="error")
+    if not settings.log.keep:
+        click.echo(f"log.keep is 0 in {path}: programs with these settings keep no lines", err=True)
+    return settings.events.url.get_secret_value()
 
 
 async def _newest(journal: Journal, query: Query) -> tuple[list[Line], str]:

@@ -125,7 +125,9 @@ class IntegrationFacts(BaseModel):
     title: str
     about: str
     tier: Literal["works", "safe", "complete"] | None = Field(description="What its contract tests earn")
-    takes: list[str] = Field(description="Patterns of the topics it takes unless the settings say otherwise")
+    takes: list[str] = Field(
+        description="Patterns of the topics it takes by itself with its settings; routes may send it more"
+    )
     publishes: list[str] = Field(description="Topics or families that its webhooks become")
     webhooks: str | None = Field(description="Where its service calls us")
     notifications: list[str] = Field(description="Values of `type` that a notification may have")

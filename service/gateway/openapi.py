@@ -97,8 +97,12 @@ def document(
     for model in (answers.Stored, ProblemDocument):
         _lift(model, model.__name__, parts)
     paths: dict[str, Schema] = {}
+    ids: set[str] = set()
     for operation in operations:
         for path, made in _made(operation, named, parts):
+            while made["operationId"] in ids:  # of the names a-b and a_b
+                made["operationId"] += "_"
+            ids.add(made["operationId"])
             paths.setdefault(path, {})[operation.method.lower()] = made
     return {
         "openapi": "3.1.1",

@@ -38,7 +38,11 @@ RETRY_SECONDS = 5
 MAX_ERRORS = 50
 PROBLEM_TYPE = "application/problem+json"
 
-_TITLES = {status.value: status.phrase for status in http.HTTPStatus}
+_TITLES = {status.value: status.phrase for status in http.HTTPStatus} | {
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+}
+"""RFC 9110, section 15. Before Python 3.13 http.HTTPStatus has the two of RFC 7231 and 4918."""
 _OF_ROUTING = {404: "there is nothing at this address; GET / lists what there is", 405: "not with this method"}
 
 _log = structlog.get_logger("service.gateway")

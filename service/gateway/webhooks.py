@@ -28,6 +28,7 @@ from registry.judgement import describe
 from registry.registry import UnknownIntegration
 from service.gateway.body import read
 from service.gateway.problems import Problem, problem_of
+from service.gateway.refusals import Refusals
 from service.wiring import Runtime
 
 PUBLISH_SECONDS = 2.5
@@ -36,6 +37,8 @@ practices"); the bus itself tries for longer. What is stored after all is a dupl
 NOT_READY_SECONDS = 30
 DELIVERY_HEADERS = ("x-github-delivery", "webhook-id", "x-slack-retry-num")
 """What senders name a delivery by: logged when it is lost, so that somebody can ask for it again."""
+NAMES, NAME_CHARACTERS = 40, 60
+"""So much of the names of a refused request's headers is logged: it is a stranger's text."""
 
 _log = structlog.get_logger("service.gateway")
 
@@ -45,6 +48,7 @@ class Webhooks:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._refusals = Refusals()
 
     async def receive(self, request: Request) -> Response:
         """One webhook. Raises what `problems` knows."""
@@ -59,8 +63,9 @@ class Webhooks:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 receipts = await self._publish(account.name, reply, len(body)) if reply.events else []
         except Refusal as error:
-            present = sorted(set(request.headers.keys()))
-            told.warning("webhook refused", status=error.status, reason=error.reason, headers=present)
+            if self._refusals.is_told(account.name):
+                present = [name[:NAME_CHARACTERS] for name in sorted(set(request.headers.keys()))[:NAMES]]
+                told.warning("webhook refused", status=error.status, reason=error.reason, headers=present)
             raise
         except (EventBusError, IntegrationError, TimeoutError) as error:
             ids = {name: request.headers[name] for name in DELIVERY_HEADERS if name in request.headers}
@@ -81,21 +86,20 @@ class Webhooks:
         if not isinstance(account.adapter, Inbound):
             raise Problem(404, "no webhooks are received here")
         if account.fault is not None:
-            _log.error("webhook not accepted: the integration is not ready", integration=name, fault=account.fault)
+            if self._refusals.is_told(name):
+                _log.error("webhook not accepted: the integration is not ready", integration=name, fault=account.fault)
             raise Problem(503, "not ready", headers={"Retry-After": str(NOT_READY_SECONDS)})
         return account, account.adapter
 
     async def _publish(self, name: str, reply: InboundReply, size: int) -> Sequence[Receipt]:
-        """The reply's events and one that says that a webhook came, together; the receipts are those of the former, or
-        none where the first words of some stay. However far an earlier attempt came, what it left out is stored."""
-        bus, notice = self._runtime.bus, _received(name, reply.events, size)
+        """The reply's events and one that says that a webhook came, together; the receipts are those of the former.
+        However far an earlier attempt came, what it left out is stored."""
+        bus, notice, keep = self._runtime.bus, _received(name, reply.events, size), reply.remember
         try:
-            return (await bus.publish_many([*reply.events, notice], remember=reply.remember))[:-1]
+            return (await bus.publish_many([*reply.events, notice], remember=keep, first_wins=reply.first_wins))[:-1]
         except Conflict:
-            if reply.first_wins:
-                return []  # all the others are stored: `publish_many` raises after the last
             # The same events in other bytes differ in the notice only, and that is no conflict: the events alone tell.
-            return await bus.publish_many(reply.events, remember=reply.remember)
+            return await bus.publish_many(reply.events, remember=keep)
 
 
 def _received(name: str, events: Sequence[Event[Any]], size: int) -> Event[Any]:

@@ -131,6 +131,7 @@ async def test_the_worker_serves_retries_buries_sweeps_promotes_trims_and_audits
         for row in ("first", "second"):  # the second makes the first one go
             await table.tally(row, [Change(row, {"value": 1}), Change("x", {"value": 1})], most=1, idle=timedelta())
         assert list(await table.tallied()) != []
+        assert await table.tally_rows() == 1
         await shard.sweep("g", poison_limit=3)
         await shard.beat(["gone"], timedelta())
         await shard.recover("g", "nobody", [])

@@ -40,6 +40,23 @@ def test_secrets_are_taken_out_and_nothing_else(text: str, told: str) -> None:
     assert Redactor(Settings())(text) == told
 
 
+PEM = "-----BEGIN KEY-----\nMIIEowIBAAKCAQEAtop\nanother-line-of-it==\nshort\n-----END KEY-----\n"
+
+
+@pytest.mark.parametrize("said", [PEM, PEM.strip(), " ".join(PEM.split()), "".join(PEM.split()), repr(PEM)])
+def test_a_secret_of_several_lines_is_found_however_they_are_put_together(said: str) -> None:
+    found = Redactor([SecretStr(PEM)])(f"can't read {said}, sorry")
+    assert found.startswith("can't read ")
+    assert found.endswith(", sorry")
+    assert "MIIE" not in found
+    assert "another-line" not in found
+
+
+def test_what_stands_around_a_key_and_its_short_lines_are_words_of_others_too() -> None:
+    text = "-----BEGIN KEY----- was expected, not short"
+    assert Redactor([SecretStr(PEM)])(text) == text
+
+
 def test_it_does_not_show_them_itself() -> None:
     assert "token" not in repr(Redactor(Settings()))
 

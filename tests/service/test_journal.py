@@ -28,11 +28,13 @@ from integrations.redact import Redactor
 from integrations.webhook import Webhook
 from registry.sections import Events, Gateway, IntegrationSettings, Log, Settings
 from service import logs
+from service.gateway.operations import OPERATIONS
 from service.journal import (
     BATCH_LINES,
     LOGGER,
     MAX_LINE_BYTES,
     MOST_WAITING,
+    OPEN_ROUTES,
     ROUTE,
     JournalWriter,
     keeping_journal,
@@ -157,6 +159,23 @@ async def test_what_is_logged_about_the_journal_is_not_in_it(bus: EventBus) -> N
         structlog.get_logger("service.gateway").info("request", route=ROUTE, status=200)
         structlog.get_logger("service.gateway").info("request", route="/api/v1/events", status=202)
     assert [line.get("route") for line in await said(bus.journal)] == ["/api/v1/events"]
+
+
+async def test_requests_that_anybody_can_make_push_nothing_out_of_it(bus: EventBus) -> None:
+    edge = structlog.get_logger("service.gateway")
+    async with keeping_journal(bus, Settings(log=Log(keep=3))):
+        _log.info("what happened")
+        for status in (400, 401, 403, 404, 405, 408, 413, 415):
+            edge.info("request", route="/api/v1/webhooks/{integration}", status=status)
+        for route in OPEN_ROUTES:
+            edge.info("request", route=route, status=200)
+        edge.info("request", route="/api/v1/webhooks/{integration}", status=202)
+        edge.info("request", route="/api/v1/events", status=503)
+    assert [line.get("status", line["event"]) for line in await said(bus.journal)] == ["what happened", 202, 503]
+
+
+def test_the_routes_that_need_no_key_are_those_of_the_gateway() -> None:
+    assert {one.path for one in OPERATIONS if one.access not in ("key", "signature")} == set(OPEN_ROUTES)
 
 
 async def test_a_journal_that_fails_is_told_once_and_not_to_itself(stderr: io.StringIO, bus: EventBus) -> None:
@@ -344,6 +363,16 @@ def test_a_secret_of_several_lines_is_known_in_the_form_that_lines_have() -> Non
     said = json.dumps({"event": logs.escaped(f"failed: {PEM}"), "deep": [PEM]})
     assert "canary" in said
     assert "canary" not in redactor(settings)(said)
+
+
+async def test_a_secret_that_is_cut_through_or_a_number_is_not_kept_either(bus: EventBus) -> None:
+    settings = Settings(gateway=Gateway(api_keys=(SecretStr("canary-" * 50), SecretStr("4711471147114711"))))
+    async with keeping_journal(bus, settings):
+        _log.error("long", error="x" * (logs.MAX_VALUE_CHARACTERS - 20) + "canary-" * 50 + "y" * 100_000)
+        _log.error("number", x=4711471147114711, deep=[{"n": 94711471147114711}], integration="github")
+    long, number = (await search(bus.journal, Query())).lines[::-1]
+    assert long.fields["error"] == "x" * (logs.MAX_VALUE_CHARACTERS - 20) + "[secret]" + "y" * 12 + "..."
+    assert number.fields == {"x": "[secret]", "deep": '[{"n":9[secret]}]', "integration": "github"}
 
 
 # -- programs --------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_since_counts_by_the_clock_of_the_program() -> None:
         *({"level": "loud"}, {"level": "INFO "}, {"level": None}, {"limit": 0}, {"limit": 1001}, {"limit": True}),
         *({"limit": "10"}, {"since": "2026-01-12T09:00"}, {"since": "yesterday"}, {"component": ""}, {"component": 1}),
         *({"next": "$"}, {"next": "1-0) - +"}, {"next": "9" * 21 + "-0"}, {"contains": ""}, {"contains": "x" * 501}),
-        *({"event_id": "x" * 201}, {"levle": "info"}),
+        *({"event_id": "x" * 201}, {"levle": "info"}, {"next": f"{1 << 64}-0"}, {"next": "1-99999999999999999999"}),
     ],
 )
 def test_a_query_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
@@ -173,6 +173,9 @@ FOREIGN = [
     *(b"", b"null", b"[]", b"7", b'"text"', b"{}", b"\xff\xfe", b"{" * 100_000, b"[" * 100_000, b"1" * 5_000),
     *(raw(**wrong).line for wrong in WRONG),
     *(b'{"event": 1, "level": "info", "timestamp": "2026-01-12T03:00Z"}', b'{"level": "info"}'),
+    *(raw("\ud800").line, raw(x=["\udfff"]).line, raw(**{"\ud800": "1"}).line),
+    *(raw("\ud800").line.replace(rb"\ud800", b"\xed\xa0\x80"), raw("wide").line.decode().encode("utf-16")),
+    *(raw(timestamp="0001-01-01T00:00:00+14:00").line, raw(timestamp="9999-12-31T23:59:59-14:00").line),
 ]
 
 
@@ -183,9 +186,10 @@ async def test_what_is_no_line_of_ours_is_passed_over(bus: EventBus) -> None:
 
 
 async def test_what_json_has_no_word_for_is_told_as_text(bus: EventBus) -> None:
-    await bus.journal.append([raw(x=float("nan"), y=[float("inf")])], keep=10)
+    line = raw(x=float("nan"), y=[float("inf")], z="large").line.replace(b'"large"', b"-1e999")
+    await bus.journal.append([Said(line)], keep=10)
     (found,) = (await search(bus.journal, Query(contains="nan"))).lines
-    assert json.dumps(found.document()["fields"], allow_nan=False) == '{"x": "NaN", "y": ["Infinity"]}'
+    assert json.dumps(found.document()["fields"], allow_nan=False) == '{"x": "NaN", "y": ["Infinity"], "z": "-1e999"}'
 
 
 async def test_warnings_are_found_behind_any_number_of_other_lines(bus: EventBus) -> None:

@@ -134,6 +134,15 @@ async def test_a_missing_number_is_told_and_the_others_count(
     assert fake.value(f"{SECONDS}_count", migration_name="add_email") is None
 
 
+async def test_an_absurd_number_is_told_and_spoils_no_sum(
+    fake: FakePrometheus, prometheus: Prometheus, bring: Bring
+) -> None:
+    results = await bring(prometheus, completed(ms=1e308), completed(ms=2000))
+    assert ["can't be added up: a histogram takes 0 to" in one.detail for one in results] == [True, False]
+    assert fake.value(f"{SECONDS}_sum", migration_name="add_email") == 2
+    assert fake.value("tb_confiture_total", environment="production", status="success") == 2
+
+
 # -- once in effect ----------------------------------------------------------------------------------------------------
 
 
@@ -200,8 +209,24 @@ async def test_it_neither_tells_people_nor_makes_things(prometheus: Prometheus) 
 class AwayStore(MemoryStore):
     """A Redis that is away."""
 
-    async def tallied(self) -> Tally:
+    async def tally_rows(self) -> int:
         raise Unavailable("redis://localhost does not answer")
+
+
+class LargeStore(MemoryStore):
+    """A store of so many rows that nobody should ask for all of them just to count them."""
+
+    async def tallied(self) -> Tally:
+        raise AssertionError
+
+    async def tally_rows(self) -> int:
+        return 9_999
+
+
+async def test_health_counts_the_series_without_reading_them(prometheus: Prometheus) -> None:
+    prometheus.context = replace(prometheus.context, store=LargeStore())
+    health = await prometheus.health()
+    assert (health.state, health.detail) == ("healthy", "9,999 of 10,000 series")
 
 
 async def test_without_redis_it_is_unhealthy_and_says_why(prometheus: Prometheus) -> None:

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from eventbus import EventBus
 from eventbus.journal import Said
@@ -87,6 +89,20 @@ def test_nothing_that_fits_is_exit_code_3(desk: Desk) -> None:
     assert eventbus("logs", "--level", "error").exit_code == 3
 
 
+def test_settings_that_keep_no_lines_are_told_and_what_is_there_is_shown(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("EVENTBUS_URL")
+    config = tmp_path / "eventbus.yaml"
+    config.write_text(yaml.safe_dump({"events": {"url": desk.url}, "log": {"keep": 0}}))
+    keep(desk, raw("from before"))
+    shown = eventbus("logs", "--config", str(config))
+    assert "from before" in shown.stdout
+    assert shown.stderr == f"log.keep is 0 in {config}: programs with these settings keep no lines\n"
+    config.write_text(yaml.safe_dump({"events": {"url": desk.url}}))
+    assert eventbus("logs", "--config", str(config)).stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -94,8 +110,8 @@ def test_nothing_that_fits_is_exit_code_3(desk: Desk) -> None:
         (["--limit", "0"], "0 is not in the range"),
         (["--limit", "1001"], "1001 is not in the range"),
         (["--since", "yesterday"], "'yesterday' is no time"),
-        (["--component", ""], "--component: String should have at least 1 character"),
-        (["--event", "x" * 201], "--event: String should have at most 200 characters"),
+        (["--component", ""], "error: --component should have at least 1 character\n"),
+        (["--event", "x" * 201], "error: --event should have at most 200 characters\n"),
     ],
 )
 def test_what_makes_no_sense_is_exit_code_2(desk: Desk, arguments: list[str], said: str) -> None:

@@ -11,7 +11,12 @@ from pydantic import SecretStr
 
 from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub
+from integrations.log.adapter import Log
+from integrations.log.config import LogConfig
+from integrations.prometheus.adapter import Prometheus
+from integrations.prometheus.config import PrometheusConfig
 from integrations.slack.fake import FakeSlack
+from registry.account import Account
 from registry.settings import IntegrationSettings
 from service.gateway.app import build_app
 from service.gateway.operations import OPERATIONS
@@ -57,7 +62,7 @@ async def test_the_schema_of_an_artifact_tells_what_is_taken(rest: httpx.AsyncCl
 
 async def test_one_that_is_switched_off_is_listed_as_such(runtime: Runtime, slack: FakeSlack, key: str) -> None:
     """Its settings may be incomplete; of its adapter all is told all the same."""
-    off = IntegrationSettings(adapter="pagerduty", enabled=False)
+    off = IntegrationSettings(adapter="pagerduty", enabled=False, topics=("vm.*",))
     settings = runtime.settings.model_copy(update={"integrations": {"pager": off}})
     transport = httpx.ASGITransport(build_app(replace(runtime, settings=settings)))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers={"X-API-Key": key}) as client:
@@ -70,8 +75,19 @@ async def test_one_that_is_switched_off_is_listed_as_such(runtime: Runtime, slac
         "slack": True,
     }
     assert (found["pager"]["adapter"], found["pager"]["title"]) == ("pagerduty", "PagerDuty")
+    assert found["pager"]["takes"] == ["vm.*"]
     assert found["pager"]["webhooks"] == "/api/v1/webhooks/pager"
     assert "pager" not in json.dumps(document["paths"])
+
+
+async def test_each_says_the_topics_that_its_settings_leave_or_add(open_gateway: Open, key: str) -> None:
+    counts = PrometheusConfig.model_validate(
+        {"defaults": False, "measures": [{"name": "paid_total", "type": "counter", "topics": ["shop.order.paid"]}]}
+    )
+    errors = Account("errors", Log(), LogConfig(), topics=("*.failed",))
+    async with open_gateway(Account("counts", Prometheus(), counts), errors) as (_, http):
+        listed = (await http.get(INTEGRATIONS, headers={"X-API-Key": key})).json()["integrations"]
+    assert {one["name"]: one["takes"] for one in listed} == {"counts": ["shop.order.paid"], "errors": ["*.failed"]}
 
 
 async def test_an_unknown_one_is_404_and_the_known_are_named(rest: httpx.AsyncClient) -> None:

@@ -156,5 +156,6 @@ async def test_asking_again_and_again_is_not_in_the_answer(runtime: Runtime, res
         for _ in range(5):
             assert (await rest.post(ROUTE, json={})).status_code == 200
         await rest.get("/livez")
+        await rest.get("/api/v1/integrations")
     found = (await rest.post(ROUTE, json={"component": "service.gateway"})).json()
-    assert [line["fields"]["route"] for line in found["lines"]] == ["/livez"]
+    assert [line["fields"]["route"] for line in found["lines"]] == ["/api/v1/integrations"]

@@ -34,6 +34,7 @@ from integrations.github.fake import FakeGitHub
 from integrations.pagerduty import PagerDuty
 from integrations.pagerduty.fake import FakePagerDuty
 from registry.account import Account
+from service.gateway import about
 from service.gateway.app import build_app
 from service.gateway.operations import OPERATIONS, Operation
 from service.wiring import Runtime
@@ -156,6 +157,26 @@ async def test_a_gateway_serves_the_document_of_its_own_integrations(
     assert "/api/v1/integrations/github/pr" not in paths
     for secret in (fake.routing_key, fake.api_token, fake.webhook_secret, fake.url, key):
         assert secret not in answer.text
+
+
+async def test_accounts_whose_names_are_written_alike_have_operations_of_their_own(
+    open_gateway: Open, key: str
+) -> None:
+    async with FakePagerDuty() as fake:
+        config = PagerDuty.manifest.config.model_validate(fake.settings())
+        accounts = [Account(name, PagerDuty(), config) for name in ("oncall-eu", "oncall_eu", "oncall_eu_")]
+        async with open_gateway(*accounts) as (_, http):
+            paths = (await http.get("/api/v1/openapi.json", headers={"X-API-Key": key})).json()["paths"]
+    names = [operation["operationId"] for item in paths.values() for operation in item.values()]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names)
+    assert paths["/api/v1/integrations/oncall-eu/artifacts/incident"]["post"]["operationId"] in names
+
+
+async def test_the_document_is_made_once(rest: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = (await rest.get("/api/v1/openapi.json")).content
+    monkeypatch.delattr(about, "document")
+    assert (await rest.get("/api/v1/openapi.json")).content == first
 
 
 # -- schemas ---------------------------------------------------------------------------------------------------------

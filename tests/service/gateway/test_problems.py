@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -81,6 +82,13 @@ def test_an_event_that_may_be_stored_is_not_called_refused() -> None:
 
 def test_a_status_that_nobody_knows_has_a_title_too() -> None:
     assert b'"title":"Error"' in Problem(499, "x").response().body
+
+
+@pytest.mark.parametrize(
+    ("status", "title"), [(413, "Content Too Large"), (422, "Unprocessable Content"), (404, "Not Found")]
+)
+def test_a_status_has_the_title_of_its_standard_under_every_python(status: int, title: str) -> None:
+    assert json.loads(bytes(Problem(status, "x").response().body))["title"] == title
 
 
 async def test_a_fault_is_logged_with_its_place_and_without_what_the_caller_sent() -> None:

@@ -27,7 +27,9 @@ from integrations.github import GitHub
 from integrations.github.fake import FakeGitHub
 from integrations.slack.fake import FORM, FakeSlack
 from registry.account import Account
+from service.gateway import refusals
 from service.wiring import Runtime
+from tests.conftest import wait_until
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[Runtime, httpx.AsyncClient]]]
 Published = Callable[[], Awaitable[list[Event[Any]]]]
@@ -238,6 +240,26 @@ async def test_the_reason_of_a_refusal_is_logged_without_values(http: httpx.Asyn
     assert "secrets" not in answer.text
     assert "s3cr3t" not in repr(lines)
     assert headers["X-Hub-Signature-256"] not in repr(lines)
+
+
+async def test_strangers_can_not_fill_the_log_with_refusals(
+    http: httpx.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "EACH_SECONDS", 0.3)
+    names = {f"x-{number:03}-{'a' * 100}": "1" for number in range(80)}
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(refusals.TOLD + 7):
+            assert (await http.post(GITHUB, headers=names, content=b"{}")).status_code == 401
+
+        def counted() -> int:
+            return sum(line["count"] for line in lines if line["event"] == "more webhooks refused")
+
+        def told() -> list[Any]:
+            return [line for line in lines if line["event"] == "webhook refused"]
+
+        await wait_until(lambda: counted() + len(told()) == refusals.TOLD + 7, "all are told or counted")
+    assert counted() >= 1
+    assert all(sum(map(len, line["headers"])) < 3_000 for line in told())
 
 
 # -- size ------------------------------------------------------------------------------------------------------------
