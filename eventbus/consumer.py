@@ -26,7 +26,7 @@ from eventbus.event import Event, new_id
 from eventbus.failpoint import failpoint
 from eventbus.observer import Observer
 from eventbus.redis.shard import FIRST_READING, Batch, MissingGroup, Retry, Settled, Shard, Taken
-from eventbus.subscription import Attempt, Subscription
+from eventbus.subscription import Attempt, Subscription, TryLater
 from eventbus.verdict import Again, Bury, verdict
 from eventbus.witness import Witness
 
@@ -393,7 +393,9 @@ class Consumer:
         if isinstance(decided, Bury):
             await self._bury(taken, decided)
             return "dead"
-        _log.warning(
+        # A handler that says when to try again knows what is wrong, and has mostly told it in words of its own.
+        tell = _log.info if isinstance(error, TryLater) else _log.warning
+        tell(
             "attempt failed",
             group=self._group,
             topic=taken.topic,

@@ -55,11 +55,13 @@ class Turn:
     kind   go, probe (the one call that tries a failing service), or why not: floor, open, full
     after  go and probe: wait so long, then call. Else: ask again after this
     cost   full: which budget
+    probe  its number among the account's probes, which counts only as long as there is no later one; 0: none
     """
 
     kind: Literal["go", "probe", "floor", "open", "full"]
     after: timedelta
     cost: Cost | None = None
+    probe: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -75,15 +77,18 @@ class Gate:
         self._keys = keys
 
     async def enter(self, account: str, costs: Sequence[Cost], *, probe: timedelta, hold: timedelta = HOLD) -> Turn:
-        """Ask for a turn and book it. `probe`: how long a call may take. `report` how it ended when it `is_open`."""
+        """Ask for a turn and book it. `report` how it ended when it `is_open`.
+
+        probe  how long a call may take; nothing for who only asks, and will not call
+        """
         gate = self._keys.gate(account)
         sums: list[int] = []
         for cost in costs:
             sums += [int(cost.spacing / timedelta(microseconds=1)), cost.burst]
         keys = [gate, *(f"{gate}:{cost.name}" for cost in costs)]
-        said, wait = await self._connection.run("gate", keys, [_ms(hold), _ms(probe), *sums])
+        said, wait, *probes = await self._connection.run("gate", keys, [_ms(hold), _ms(probe), *sums])
         kind, _, number = said.decode().partition(" ")
-        return Turn(kind, timedelta(milliseconds=wait), costs[int(number) - 1] if number else None)
+        return Turn(kind, timedelta(milliseconds=wait), costs[int(number) - 1] if number else None, *probes)
 
     async def report(
         self, account: str, turn: Turn, how: How, *, floor: timedelta = timedelta(), breaker: Breaker
@@ -91,8 +96,8 @@ class Gate:
         """How a call ended. `floor`: nobody may call for so long. Says whether that opened or closed the breaker."""
         sums = [breaker.row, int(breaker.window.total_seconds()), breaker.calls, breaker.percent]
         times = [_ms(breaker.first), _ms(breaker.longest)]
-        probe = int(turn.kind == "probe")
-        said = await self._connection.run("passed", [self._keys.gate(account)], [how, probe, _ms(floor), *sums, *times])
+        facts = [how, turn.probe, _ms(floor), *sums, *times]
+        said = await self._connection.run("passed", [self._keys.gate(account)], facts)
         return "opened" if said == b"opened" else "closed" if said == b"closed" else ""
 
 

@@ -57,6 +57,20 @@ def matches(pattern: str, topic: str) -> bool:
     return _compiled(pattern).fullmatch(topic) is not None
 
 
+def common(one: str, other: str) -> str | None:
+    """The pattern of exactly what both select; None where no topic is both."""
+    left, right, made = one.split("."), other.split("."), list[str]()
+    while left and right and ">" not in (left[0], right[0]):
+        mine, theirs = left.pop(0), right.pop(0)
+        if mine != theirs and "*" not in (mine, theirs):
+            return None
+        made.append(theirs if mine == "*" else mine)
+    if bool(left) is not bool(right):
+        return None
+    both = ".".join([*made, *(right if left[:1] == [">"] else left)])  # > stands for all that the other has left
+    return both if len(both) <= MAX_TOPIC_LENGTH else None  # no topic is shorter than its pattern
+
+
 def matches_any(patterns: Iterable[str], topic: str) -> bool:
     """True when one of the patterns selects the topic."""
     return any(matches(pattern, topic) for pattern in patterns)

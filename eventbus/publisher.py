@@ -55,7 +55,7 @@ class Receipt:
     durability: Durability | Literal["spool"] = "memory"
 
 
-def letter(event: Event[Any], remember: timedelta, due: datetime | None = None) -> Letter:
+def letter(event: Event[Any], remember: timedelta, due: datetime | None = None, *, first_wins: bool = False) -> Letter:
     """The event ready to be appended. Raises InvalidEvent when it can't be written."""
     wire = encode(event)
     return Letter(
@@ -67,6 +67,7 @@ def letter(event: Event[Any], remember: timedelta, due: datetime | None = None) 
         max(1, int(remember.total_seconds() * 1000)),
         wire,
         0 if due is None else round(due.timestamp() * 1000),
+        first_wins,
     )
 
 
@@ -84,6 +85,8 @@ def due_at(at: datetime | None, delay: timedelta | None) -> datetime | None:
 
 def receipt(sent: Letter, stored: Outcome, durability: Durability = "memory") -> Receipt:
     """What the publisher is told. Raises Conflict."""
+    if stored.status == "conflict" and sent.first_wins:
+        stored = stored._replace(status="duplicate")
     if stored.status == "conflict":
         raise Conflict(
             f"{sent.topic}: idempotency key {sent.idempotency_key!r} was used for event {stored.event_id}, "

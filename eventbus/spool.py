@@ -90,7 +90,9 @@ def encode(letter: Letter, accepted_ms: int, *, unsure: bool) -> bytes:
     """One record."""
     fields: dict[str, Any] = letter._asdict()
     del fields["wire"]
-    payload = to_json({"accepted_ms": accepted_ms, "unsure": unsure, "letter": fields}) + b"\n" + letter.wire
+    # Beside the letter: an older program takes it for a conflict, as it always did, and goes on.
+    more = {"first_wins": True} if fields.pop("first_wins") else {}
+    payload = to_json({"accepted_ms": accepted_ms, "unsure": unsure, "letter": fields, **more}) + b"\n" + letter.wire
     return _HEAD.pack(MARK, VERSION, len(payload), _checksum(VERSION, payload)) + payload
 
 
@@ -99,7 +101,8 @@ def decode(payload: bytes, end: int) -> Entry:
     line, _, wire = payload.partition(b"\n")
     try:
         header = from_json(line)
-        return Entry(Letter(**header["letter"], wire=wire), header["accepted_ms"], header["unsure"], end)
+        letter = Letter(**header["letter"], wire=wire, first_wins=header.get("first_wins", False))
+        return Entry(letter, header["accepted_ms"], header["unsure"], end)
     except (ValueError, TypeError, KeyError) as error:
         raise UnknownVersion(f"a spooled event is not as this program writes them ({error}): upgrade it") from None
 

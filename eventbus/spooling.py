@@ -139,7 +139,11 @@ class Spools:
 
     def settle(self, spool: Spool, entries: Sequence[Entry], stored: Sequence[Stored], tried_ms: int | None) -> None:
         """Redis answered for a batch. `tried_ms`: when an attempt at it was made whose outcome nobody knows."""
-        clashes = [(entry, done) for entry, done in zip(entries, stored, strict=True) if done.status == "conflict"]
+        clashes = [
+            (entry, done)
+            for entry, done in zip(entries, stored, strict=True)
+            if done.status == "conflict" and not entry.letter.first_wins
+        ]
         if clashes:
             self._set_aside(spool, clashes)
         self._tell_doubtful(entries, stored, tried_ms)

@@ -25,27 +25,28 @@ class Condition:
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
 
-    async def degraded(self, account: str, detail: str) -> None:
-        """Its breaker opened; its events wait."""
-        await self._tell(account, "degraded", IntegrationDegraded(integration=account, detail=detail[:500]))
+    async def degraded(self, account: str, detail: str, wait: timedelta) -> None:
+        """Its breaker opened; its events wait, for so long at first."""
+        _log.warning("integration degraded", account=account, error=detail, for_s=wait.total_seconds())
+        await self._tell(account, IntegrationDegraded(integration=account, detail=detail[:500]))
 
     async def recovered(self, account: str) -> None:
         """Its breaker closed; its events flow."""
-        await self._tell(account, "recovered", IntegrationRecovered(integration=account))
+        _log.warning("integration recovered", account=account)
+        await self._tell(account, IntegrationRecovered(integration=account))
 
     async def disabled(self, account: str, detail: str, since: float) -> None:
         """It was switched off, at this time; each attempt meets that, and it is told once."""
+        _log.warning("integration disabled", account=account, error=detail)
         what = IntegrationDisabled(integration=account, detail=detail[:500])
-        await self._tell(account, "disabled", what, f"disabled:{account}:{since:.3f}")
+        await self._tell(account, what, f"disabled:{account}:{since:.3f}")
 
     async def _tell(
         self,
         account: str,
-        state: str,
         what: IntegrationDegraded | IntegrationDisabled | IntegrationRecovered,
         once: str | None = None,
     ) -> None:
-        _log.warning("integration " + state, account=account)
         named: dict[str, Any] = {} if once is None else {"idempotency_key": once}
         try:
             await self._bus.publish(what, source=f"/registry/{account}", remember=REMEMBER, **named)

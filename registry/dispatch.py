@@ -113,7 +113,8 @@ class Dispatcher:
             _log.warning("not told to the gate", account=act.account, error=str(error))
             return
         if changed == "opened":
-            await self._condition.degraded(act.account, detail)
+            at_first = min(act.breaker.first, act.breaker.longest)
+            await self._condition.degraded(act.account, detail, at_first)
         elif changed == "closed":
             await self._condition.recovered(act.account)
 
@@ -246,7 +247,8 @@ class Dispatcher:
         log = _log.bind(**about, attempt=number)
         if act.event is not None:
             log = log.bind(event_id=act.event.id, topic=act.event.topic)
-        (log.warning if error else log.info)(_HEADLINES.get(outcome, "not delivered"), **facts)
+        tell = log.warning if error and outcome != "waits" else log.info
+        tell(_HEADLINES.get(outcome, "not delivered"), **facts)
         if act.event is not None:
             requests: list[JsonValue] = [asdict(replace(one, answer=act.redact(one.answer))) for one in heard]
             line = {"method": act.method, "attempt": number, **facts, "requests": requests}

@@ -19,7 +19,6 @@ from pydantic import JsonValue
 
 from eventbus import (
     Attempt,
-    Conflict,
     Event,
     EventBus,
     EventBusError,
@@ -55,9 +54,10 @@ from registry.drill import delivery_of, marked
 from registry.judgement import describe, for_the_bus
 from registry.metrics import Metrics
 from registry.noise.keeper import Keeper
-from registry.noise.sources import INHIBITIONS, keep_tending, tend
+from registry.noise.sources import INHIBITIONS, keep_tending
 from registry.noise.store import NoiseStore
 from registry.routes.model import Routing
+from registry.scrapes import Scrapes
 from registry.unknown import Doubts
 
 HEALTH_SECONDS = 5.0
@@ -88,6 +88,7 @@ class Registry:
         self._noise = NoiseStore(bus, self._routing)
         self._groups = Keeper(bus, self._dispatcher, self._routing, self._noise)
         self._accounts: dict[str, Account] = {}
+        self._scrapes: dict[str, Scrapes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- accounts --------------------------------------------------------------------------------------------------
@@ -136,9 +137,8 @@ class Registry:
             await self._noise.announce()
         each = self._routing.inhibitions.values()
         topics = tuple(dict.fromkeys(pattern for one in each for pattern in one.topics))
-        if not await tend(self._bus, self._noise, are_here=bool(topics)):
-            tending = keep_tending(self._bus, self._noise, are_here=bool(topics))
-            self._tasks.add(asyncio.create_task(tending, name="inhibitions"))
+        tending = keep_tending(self._bus, self._noise, are_here=bool(topics))
+        self._tasks.add(asyncio.create_task(tending, name="inhibitions"))
         if topics:
             await self._serve_group(INHIBITIONS, topics, self._noise.observe, Options(start="now"))
 
@@ -197,8 +197,7 @@ class Registry:
         """Connection after connection, for as long as we serve."""
 
         async def accept(reply: InboundReply) -> None:
-            with contextlib.suppress(Conflict) if reply.first_wins else contextlib.nullcontext():
-                await self._bus.publish_many(reply.events, remember=reply.remember)
+            await self._bus.publish_many(reply.events, remember=reply.remember, first_wins=reply.first_wins)
 
         lost = 0
         while True:
@@ -305,11 +304,16 @@ class Registry:
         return await self._ask(account, "create_artifact", key, artifact)
 
     async def exposition(self, name: str) -> bytes:
-        """What an integration has counted, in the Prometheus text format. Raises UnknownIntegration, NotReady."""
+        """What an integration has counted, in the Prometheus text format, a few seconds old at most.
+
+        Raises UnknownIntegration, NotReady.
+        """
         account = self._ready(name)
         if not isinstance(account.adapter, Exposes):
             raise UnknownIntegration(f"{name} counts nothing for others to scrape")
-        return await contained(account.adapter.exposition(), account.redact)
+        if name not in self._scrapes:
+            self._scrapes[name] = Scrapes(account.adapter, account.redact)
+        return await self._scrapes[name].text()
 
     async def _ask(self, account: Account, method: str, key: str, what: Notification | Artifact) -> DeliveryResult:
         return await self._dispatcher.once(account.act(what, Delivery(f"asked:{account.name}:{method}:{key}")))

@@ -8,6 +8,7 @@ way what is at the service is looked for and taken back from here, and nothing i
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from eventbus import Attempt, Event, EventBusError, Options, catalog
+from eventbus.bus import EVERYTHING
 from eventbus.event import new_id
 from eventbus.ledger import State
 from eventbus.topics.integration import IntegrationDrill
@@ -28,6 +30,7 @@ from integrations.base import (
     Notification,
     Outcome,
     Preview,
+    Reconciles,
     Subscribes,
 )
 from integrations.errors import Rejected
@@ -45,8 +48,6 @@ SEEN_SECONDS = 30.0
 """What was accepted may take its time to show: PagerDuty answers before it has done anything."""
 LOOK_SECONDS = 0.5
 TAKEN = ("running", "done")
-EVERYTHING = 10**9
-"""More than any backlog: what the drill's own group has not read is nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Drill:
             integration=account.name, target=_target(account, target), to=target, drill=new_id(), until=_soon()
         )
         self._way: Way = _Here(runtime, account, asked) if here else _ByWorker(runtime, account, asked)
-        self._result: DeliveryResult | None = None
+        self._result = DeliveryResult(Outcome.UNKNOWN)
 
     def preview(self) -> list[Preview]:
         """The requests that it will make. Raises IntegrationError for what can't be sent."""
@@ -126,8 +127,17 @@ class Drill:
                 except Exception as error:  # noqa: BLE001  an adapter may raise anything
                     said, is_done = describe(error), False
                 yield Step(name, is_done, said, round((time.perf_counter() - began) * 1000, 1))
-                if not is_done and name not in ("noted", "seen"):  # what is there, or may be, is taken back
+                goes_on = is_done or name in ("noted", "seen") or (name != "accepted" and await self._may_be_there())
+                if not goes_on:
                     return
+
+    async def _may_be_there(self) -> bool:
+        """Whether the call may have left, though nobody heard how it ended: the ledger knows."""
+        try:
+            state = await self._bus.ledger.state(self._way.delivery.key)
+        except EventBusError:
+            return True
+        return state in (State.INTENT, State.UNKNOWN, State.DONE)
 
     # -- at the service ----------------------------------------------------------------------------------------------
 
@@ -149,15 +159,34 @@ class Drill:
         return "the service has it"
 
     async def _take_back(self) -> str:
-        if not isinstance(self._account.adapter, Drills):
-            return "it stays: nothing can be taken back here"
-        said = await self._asked(self._account.adapter.take_back)
+        try:
+            if not await self._is_found():
+                return "nothing: it is not there"
+            adapter = self._account.adapter
+            said = await self._asked(adapter.take_back) if isinstance(adapter, Drills) else ""
+        except Exception as error:
+            raise Failed(f"{describe(error)}; {self._look_for()}") from error
+        if not said and self._result.outcome is Outcome.UNKNOWN:
+            raise Failed(f"nothing can be taken back here; {self._look_for()}")
         if not said:
             return "it stays: nothing can be taken back here"
         return f"{said}, and gone from the service" if await self._until(there=False) else said
 
+    async def _is_found(self) -> bool:
+        """Whether there is something to take back: where the answer was lost, what the service is asked for."""
+        adapter = self._account.adapter
+        if self._result.outcome is not Outcome.UNKNOWN:
+            return True
+        if adapter.manifest.effects != "searchable" or not isinstance(adapter, Reconciles):
+            return True
+        found = await contained(adapter.find(self._notification, self._way.delivery), self._account.redact)
+        self._result = found or self._result
+        return found is not None
+
+    def _look_for(self) -> str:
+        return f"it may still be there: look for {self._notification.title!r}"
+
     async def _asked(self, ask: Callable[[Notification, Delivery, DeliveryResult], Awaitable[T]]) -> T:
-        assert self._result is not None, "sent comes first"
         return await contained(ask(self._notification, self._way.delivery, self._result), self._account.redact)
 
     async def _until(self, *, there: bool) -> bool:
@@ -206,6 +235,13 @@ class _ByWorker:
         group = self._act.account
         while (where := await self._bus.whereabouts(group, self._entry)) is None or where.stand not in TAKEN:
             if datetime.now(UTC) > self._asked.until:
+                backlog = await self._bus.backlog(group)
+                if backlog is not None and backlog.paused_ms:
+                    seconds = math.ceil(backlog.paused_ms / 1000)
+                    raise Failed(
+                        f"the group {group} is left alone for {seconds} s more, as the service fails or asked to wait: "
+                        f"eventbus integrations doctor {self._account.name}"
+                    )
                 stand = "there is no such group" if where is None else f"it is {where.stand}"
                 raise Failed(
                     f"no worker took it in the group {group} within {TAKEN_SECONDS:g} s ({stand}): start one, see "

@@ -30,7 +30,11 @@ Status = Literal["stored", "scheduled", "duplicate", "conflict"]
 
 
 class Letter(NamedTuple):
-    """An event ready to be appended. `due_ms`: not before this time (epoch, server clock); 0: now."""
+    """An event ready to be appended.
+
+    due_ms      not before this time (epoch, server clock); 0: now
+    first_wins  what was published before under its key stays, in whatever words: to its publisher that is a duplicate
+    """
 
     topic: str
     key: str | None
@@ -40,6 +44,7 @@ class Letter(NamedTuple):
     remember_ms: int
     wire: bytes
     due_ms: int = 0
+    first_wins: bool = False
 
 
 class Stored(NamedTuple):
@@ -130,7 +135,7 @@ def publish_call(keys: ShardKeys, letters: Sequence[Letter], *, touch: bool = Fa
     """KEYS and ARGV of publish.lua, for both kinds of client. `touch` makes even a duplicate write something."""
     names = [keys.log, keys.sequence]
     args: list[Arg] = [keys.bell, int(touch)]
-    for topic, key, event_id, idempotency_key, fingerprint, remember_ms, wire, _ in letters:
+    for topic, key, event_id, idempotency_key, fingerprint, remember_ms, wire, _, _ in letters:
         names.append(keys.once(idempotency_key))
         args += (topic, key or "", f"{fingerprint} {event_id}", remember_ms, wire)
     return names, args
@@ -138,7 +143,7 @@ def publish_call(keys: ShardKeys, letters: Sequence[Letter], *, touch: bool = Fa
 
 def schedule_call(keys: ShardKeys, letter: Letter) -> tuple[list[str], list[Arg]]:
     """KEYS and ARGV of schedule.lua."""
-    topic, key, event_id, idempotency_key, fingerprint, remember_ms, wire, due_ms = letter
+    topic, key, event_id, idempotency_key, fingerprint, remember_ms, wire, due_ms, _ = letter
     args: list[Arg] = [keys.bell, due_ms, topic, key or "", f"{fingerprint} {event_id}", remember_ms, wire]
     return [keys.later, keys.letters, keys.once(idempotency_key)], args
 

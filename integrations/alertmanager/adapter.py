@@ -26,6 +26,7 @@ from integrations.base import (
     Integration,
     Manifest,
     Notification,
+    Outcome,
     Preview,
     What,
 )
@@ -98,16 +99,27 @@ class Alertmanager(Integration[AlertmanagerConfig]):
 
     async def seen(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> bool | None:
         """Whether the alert is firing."""
+        result = self._sent(notification, delivery, result)
         return None if result.reference is None else await self._client.is_firing(result.reference)
 
     async def take_back(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> str:
         """Resolve the alert."""
+        result = self._sent(notification, delivery, result)
         if not result.state:
             return ""
         ending = notification.model_copy(update={"type": "resolve"})
         earlier = Earlier(result.reference, result.url, result.state)
         await self.send_notification(ending, replace(delivery, key=f"{delivery.key}:end", earlier=earlier))
         return "resolved"
+
+    def _sent(self, notification: Notification, delivery: Delivery, result: DeliveryResult) -> DeliveryResult:
+        """What was sent, also where the answer was lost: an alert is known by its labels, whenever it began."""
+        if result.outcome is not Outcome.UNKNOWN:
+            return result
+        call = call_for(notification, delivery, self.config, self.context.name)
+        if isinstance(call, Skipped):
+            return result
+        return replace(result, reference=call.reference, state=call.keep(datetime.now(UTC)))
 
     async def _send(self, what: Event[Any] | Notification, delivery: Delivery) -> DeliveryResult:
         call = call_for(what, delivery, self.config, self.context.name)

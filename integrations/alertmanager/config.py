@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from eventbus.errors import Misconfigured
-from eventbus.pattern import check_pattern, matches, matches_any
+from eventbus.pattern import matches, matches_any
 from integrations.base import Severity
+from integrations.fields import NonEmptySecret, Pattern, Secret, Text
 
 FIRES = ("*.failed", "*.degraded", "delivery.dead_lettered", "delivery.gap_found")
 RESOLVES = ("*.completed", "*.recovered", "vm.created", "vm.started")
@@ -33,13 +33,6 @@ MARK = "sent_by"
 
 FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-
-
-def _pattern(value: str) -> str:
-    try:
-        return check_pattern(value)
-    except Misconfigured as error:
-        raise ValueError(str(error)) from None
 
 
 def _label_name(value: str) -> str:
@@ -72,10 +65,6 @@ def is_web_address(value: str) -> bool:
     return len(value) <= 2000 and re.fullmatch(r"https?://[^\s/?#\\]+(?:[/?#][^\s\\]*)?", value) is not None
 
 
-# An environment variable that is set but empty means "not set".
-Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
-Text = Annotated[str | None, BeforeValidator(lambda value: value or None)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
 LabelName = Annotated[str, AfterValidator(_label_name)]
 Template = Annotated[str, Field(max_length=1000), AfterValidator(_template)]
 
@@ -110,7 +99,7 @@ class AlertmanagerConfig(BaseModel):
         default="eventbus", min_length=1, max_length=100, description="Value of the label sent_by, which marks ours"
     )
     webhook_token: Secret = Field(default=None, description="Bearer token that Alertmanager's webhooks have to bring")
-    previous_webhook_tokens: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = Field(
+    previous_webhook_tokens: tuple[NonEmptySecret, ...] = Field(
         default=(), max_length=5, description="Still accepted while webhook_token is being replaced"
     )
     webhook_username: Text = Field(default=None, description="Or the user that they have to bring")

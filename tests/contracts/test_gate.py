@@ -211,6 +211,29 @@ async def test_the_probe_of_a_worker_that_died_is_given_out_again(gate: Gate) ->
     assert again.kind == "probe"
 
 
+@pytest.mark.parametrize("how", ["ok", "bad", "none"])
+async def test_a_probe_that_has_a_successor_says_nothing_any_more(gate: Gate, how: How) -> None:
+    await opened(gate)
+    async with asyncio.timeout(5):
+        while (stale := await gate.enter("acme", (), probe=30 * MS)).kind != "probe":  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # time has to pass, in Redis
+    trying = await probe(gate)
+    assert await gate.report("acme", stale, how, breaker=QUICK) == ""
+    others = await asyncio.gather(*(enter(gate) for _ in range(4)))
+    assert {turn.kind for turn in others} == {"open"}, "the later one is under way"
+    assert await gate.report("acme", trying, "ok", breaker=QUICK) == "closed"
+
+
+async def test_who_only_asks_takes_no_probe_its_word(gate: Gate) -> None:
+    await opened(gate)
+    async with asyncio.timeout(5):
+        while (late := await gate.enter("acme", (), probe=30 * MS)).kind != "probe":  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # time has to pass, in Redis
+        while (await gate.enter("acme", (), probe=timedelta())).kind != "probe":  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert await gate.report("acme", late, "ok", breaker=QUICK) == "closed"
+
+
 async def test_late_results_of_calls_before_it_opened_change_nothing(gate: Gate) -> None:
     early = await enter(gate)
     await gate.report("acme", await enter(gate), "broken", breaker=replace(QUICK, first=10_000 * MS))

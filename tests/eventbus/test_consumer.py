@@ -252,6 +252,26 @@ async def test_lines_about_failed_attempts_and_dead_letters_name_the_event(bus: 
     assert found == [("attempt failed", receipt.event_id), ("dead letter", receipt.event_id)]
 
 
+@pytest.mark.parametrize(
+    ("error", "level"), [(TryLater("limit", counts=False), "info"), (ValueError("broken"), "warning")]
+)
+async def test_a_handler_that_says_when_to_try_again_is_no_warning(
+    bus: EventBus, error: Exception, level: str
+) -> None:
+    failures = [error]
+
+    @bus.on("custom.n", group="g", options=Options(backoff=SOON))
+    async def handle(event: Event[Any]) -> None:
+        if failures:
+            raise failures.pop()
+
+    with structlog.testing.capture_logs() as lines:
+        await bus.publish("custom.n")
+        await dead_of(bus)
+
+    assert [line["log_level"] for line in lines if line["event"] == "attempt failed"] == [level]
+
+
 async def test_a_pause_holds_the_whole_group_and_only_it(bus: EventBus) -> None:
     limited: list[int] = []
     free: list[int] = []

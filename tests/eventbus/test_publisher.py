@@ -187,6 +187,17 @@ async def test_nothing_is_sent_when_one_of_many_is_malformed(bus: EventBus) -> N
 
 
 @pytest.mark.parametrize("clashes", [1, 2])
+async def test_where_the_first_words_win_others_are_a_duplicate_of_them(bus: EventBus, clashes: int) -> None:
+    first = [await bus.publish("custom.n", {"n": "first"}, idempotency_key=f"k{n}") for n in range(clashes)]
+    events = [Event(topic="custom.n", data={"n": "other"}, idempotency_key=f"k{n}") for n in range(clashes)]
+
+    *known, new = await bus.publish_many([*events, numbered(9)], first_wins=True)
+
+    assert [(one.status, one.event_id) for one in known] == [("duplicate", one.event_id) for one in first]
+    assert (new.status, new.sequence) == ("stored", clashes + 1)
+
+
+@pytest.mark.parametrize("clashes", [1, 2])
 async def test_a_conflict_among_many_is_told_after_the_rest_is_stored(bus: EventBus, clashes: int) -> None:
     for n in range(clashes):
         await bus.publish("custom.n", {"n": "first"}, idempotency_key=f"k{n}")

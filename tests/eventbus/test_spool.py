@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import resource
@@ -101,6 +102,7 @@ any_letter = st.builds(
     st.integers(1, 2**53),
     st.binary(max_size=300),
     st.integers(0, 2**53),
+    st.booleans(),
 )
 utf8_letter = any_letter.map(lambda one: one._replace(wire=one.topic.encode() * 3))
 
@@ -161,7 +163,8 @@ def test_zeros_are_no_record() -> None:
 
 
 def test_a_record_says_its_version_when_a_field_is_added() -> None:
-    """An older program that took over such a spool would drop the field: raise VERSION together with this list."""
+    """An older program that took over such a spool would drop the field: raise VERSION together with this list, or
+    write it beside the letter, as `first_wins`, where a program that overlooks it does what it always did."""
     assert module.VERSION == 1
     assert Letter._fields == (
         "topic",
@@ -172,7 +175,24 @@ def test_a_record_says_its_version_when_a_field_is_added() -> None:
         "remember_ms",
         "wire",
         "due_ms",
+        "first_wins",
     )
+
+
+def test_a_letter_whose_first_words_win_reads_as_any_other_to_an_older_program() -> None:
+    """Which reads these fields of the header, and makes a letter of all that stand in `letter`."""
+    for first_wins in (False, True):
+        (found,) = scan(encode(letter(1)._replace(first_wins=first_wins), 5, unsure=False))
+        assert found.payload is not None
+        header = json.loads(found.payload.partition(b"\n")[0])
+        assert set(header["letter"]) == {*Letter._fields} - {"wire", "first_wins"}
+        assert (header["accepted_ms"], header["unsure"]) == (5, False)
+
+
+def test_a_letter_of_an_older_program_is_read() -> None:
+    fields = {name: value for name, value in letter(1)._asdict().items() if name not in ("wire", "first_wins")}
+    payload = json.dumps({"accepted_ms": 5, "unsure": False, "letter": fields}).encode() + b"\n" + letter(1).wire
+    assert decode(payload, 9) == Entry(letter(1), 5, False, 9)
 
 
 # -- in and out --------------------------------------------------------------------------------------------------------

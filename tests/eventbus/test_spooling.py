@@ -340,6 +340,23 @@ async def test_a_spooled_conflict_is_set_aside_and_stops_nobody(log: Log, spoole
     assert (spooled.spools.conflicts, spooled.spools.drained) == (1, 2)
 
 
+async def test_what_was_said_first_stays_and_a_spooled_repeat_in_other_words_is_sent_for_good(
+    log: Log, spooled: Spooling, proxy: Proxy, root: Path
+) -> None:
+    await spooled.publish([letter(0, key="same", says="a")])
+    proxy.freeze()
+    repeats = [letter(n, key="same", says=says)._replace(first_wins=True) for n, says in ((1, "b"), (2, "c"))]
+    assert statuses(await spooled.publish(repeats)) == ["spooled", "spooled"]
+    with capture_logs() as logs:
+        proxy.thaw()
+        await empty(spooled.spools)
+
+    assert await log.ids() == ["id-0"]
+    assert [one for one in logs if one["log_level"] == "error"] == []
+    assert (spooled.spools.conflicts, spooled.spools.drained) == (0, 2)
+    assert not any(file.suffix == ".conflicts" for file in files(root))
+
+
 async def test_when_both_are_full_the_caller_is_told(root: Path) -> None:
     redis = Switch()
     redis.failure = Unavailable("Redis is away")

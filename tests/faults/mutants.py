@@ -152,7 +152,7 @@ MUTANTS = (
     Mutant(
         "2xx before it is accepted",
         "service/gateway/webhooks.py",
-        "return (await bus.publish_many([*reply.events, notice], remember=reply.remember))[:-1]",
+        "return (await bus.publish_many([*reply.events, notice], remember=keep, first_wins=reply.first_wins))[:-1]",
         "return asyncio.ensure_future(bus.publish_many([*reply.events, notice])) and []",
         test("service/gateway/test_webhooks.py::test_no_2xx_before_redis_has_it_and_503_when_it_does_not_answer"),
     ),

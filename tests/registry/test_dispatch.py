@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from eventbus import Attempt, Backoff, Event, EventBus, Options, Refused, TryLater, catalog
 from eventbus.gate import Breaker
@@ -567,6 +568,24 @@ async def test_a_failing_service_is_left_alone_and_both_turns_are_told_once(
         ("integration.recovered", "service"),
     ]
     assert seen[0].data.detail == "ServiceFault: 503"
+
+
+async def test_the_log_says_why_and_how_long_it_is_left_alone_and_who_waits_is_no_warning(
+    dispatcher: Dispatcher, service: Service
+) -> None:
+    breaker = Breaker(first=MINUTE)
+    service.plan = [AuthFailed("the token was revoked")]
+    with capture_logs() as logs:
+        for number in range(3):
+            with pytest.raises(TryLater):
+                await dispatcher.deliver(replace(ask(service, key=str(number)), breaker=breaker))
+    assert [(line["log_level"], line["event"]) for line in logs] == [
+        ("warning", "integration degraded"),
+        ("warning", "not delivered"),
+        ("info", "waits"),
+        ("info", "waits"),
+    ]
+    assert (logs[0]["error"], logs[0]["for_s"]) == ("AuthFailed: the token was revoked", 60)
 
 
 async def test_what_is_switched_off_is_told_once_for_each_occasion_and_waits(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from eventbus import Unavailable
+from eventbus.gate import Breaker
 from integrations.alertmanager.fake import FakeAlertmanager
 from integrations.errors import Rejected
 from integrations.github.fake import FakeGitHub
@@ -99,7 +101,7 @@ async def test_nothing_is_left_on_the_bus(opened: Open) -> None:
     async with FakeSlack() as slack, opened("slack", slack.settings()) as runtime:
         await runtime.bus.declare("witness", (">",))
         slack.go_down(503)
-        assert failed(await walked(runtime, "slack")) == ["sent"]
+        assert failed(await walked(runtime, "slack")) == ["sent", "noted", "seen", "taken back"]
         assert list(await runtime.bus.groups()) == ["witness"]
         assert [letter async for letter in runtime.bus.dead.find()] == []
         books = await runtime.bus.books()
@@ -182,6 +184,80 @@ async def test_what_was_triggered_is_resolved_though_the_ledger_could_not_be_ask
         assert [event["event_action"] for event in alert.log] == ["trigger", "resolve"], "the page is closed"
 
 
+# -- the answer is lost -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize(
+    ("fake", "name", "target", "is_open"),
+    [
+        (FakeSlack, "slack", "#vms", lambda fake: fake.messages),
+        (FakeGitHub, "github", "acme/api#7", lambda fake: fake.comments),
+        (FakePagerDuty, "pagerduty", "", lambda fake: fake.open_alerts()),
+        (FakeAlertmanager, "alertmanager", "", lambda fake: [one for one in fake.alerts.values() if one.is_firing()]),
+    ],
+)
+async def test_what_was_made_is_taken_back_though_the_answer_was_lost(
+    opened: Open, here: bool, fake: Any, name: str, target: str, is_open: Callable[[Any], list[Any]]
+) -> None:
+    async with fake() as service, opened(name, service.settings()) as runtime, worker(runtime.settings):
+        service.swallow("after")
+        steps = await walked(runtime, name, target, here=here)
+        assert (list(steps), failed(steps)) == (STEPS, ["sent", "noted"]), steps
+        assert "OutcomeUnknown" in steps["sent"].said
+        assert steps["taken back"].said.endswith(", and gone from the service")
+        assert len(service.effects()) >= 1, "it was there"
+        assert is_open(service) == []
+
+
+@pytest.mark.parametrize(
+    ("fake", "name", "said"),
+    [
+        (FakeSlack, "slack", "nothing: it is not there"),
+        (FakePagerDuty, "pagerduty", "resolved, and gone from the service"),
+    ],
+)
+async def test_what_never_arrived_is_looked_for_all_the_same(
+    opened: Open, fake: Any, name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.drill.SEEN_SECONDS", 0.1)
+    async with fake() as service, opened(name, service.settings()) as runtime:
+        service.swallow("before")
+        steps = await walked(runtime, name)
+        assert failed(steps) == ["sent", "noted", "seen"]
+        assert steps["taken back"].said == said
+        assert service.effects() == []
+
+
+async def test_what_can_not_be_taken_back_is_named(opened: Open) -> None:
+    async with FakeReceiver() as receiver, opened("webhook", receiver.settings()) as runtime:
+        receiver.swallow("after")
+        steps = await walked(runtime, "webhook")
+        assert failed(steps) == ["sent", "noted", "taken back"]
+        assert steps["taken back"].said == (
+            "nothing can be taken back here; it may still be there: look for '[drill] eventbus'"
+        )
+
+
+async def test_what_a_worker_sent_before_it_ended_is_taken_back(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.drill.TAKEN_SECONDS", 0.5)
+    async with FakePagerDuty() as pagerduty, opened("pagerduty", pagerduty.settings() | {"timeout": 1}) as here:
+        held = pagerduty.hold()
+        steps = {}
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(worker(here.settings))
+            async for step in Drill(here, here.registry.get("pagerduty"), "").steps():
+                steps[step.name] = step
+                if step.name == "taken":
+                    await held.committed.wait()
+                    await stack.aclose()
+                    held.released.set()
+        assert failed(steps) == ["sent", "noted"], steps
+        assert steps["noted"].said == "the ledger has it as intent, not as done"
+        (alert,) = pagerduty.alerts
+        assert [event["event_action"] for event in alert.log] == ["trigger", "resolve"]
+
+
 # -- by a worker ------------------------------------------------------------------------------------------------------
 
 FAKES = [(FakeSlack, "slack", "#vms"), (FakeGitHub, "github", "acme/api#7"), (FakePagerDuty, "pagerduty", "")]
@@ -253,3 +329,26 @@ async def test_without_a_worker_it_says_so_and_none_sends_it_later(
         (line,) = await here.bus.trail.read(event_id)
         assert line["error"] == "too late, by the clock of this worker"
         assert slack.effects() == []
+
+
+async def test_a_group_that_is_left_alone_is_told_as_such_though_a_worker_serves_it(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.drill.TAKEN_SECONDS", 0.1)
+    async with FakeSlack() as slack, opened("slack", slack.settings()) as here, worker(here.settings):
+        turn = await here.bus.gate.enter("slack", (), probe=timedelta(seconds=1))
+        await here.bus.gate.report("slack", turn, "broken", breaker=Breaker())
+        await here.bus.publish("vm.failed", {"vm_id": "web-1", "error": "gone"})
+
+        async def is_paused() -> bool:
+            backlog = await here.bus.backlog("slack")
+            return backlog is not None and backlog.paused_ms > 0
+
+        await wait_until(is_paused, "the worker leaves it alone")
+        steps = await walked(here, "slack", here=False)
+        assert failed(steps) == ["taken"]
+        assert re.fullmatch(
+            r"the group slack is left alone for \d+ s more, as the service fails or asked to wait: "
+            "eventbus integrations doctor slack",
+            steps["taken"].said,
+        )

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- May a call to an account leave now, and if not, when?
 -- KEYS  the account's gate, then one key for each budget it counts against
--- ARGV  ms a booking may lie ahead, ms a probe may take, then spacing (us) and burst of each budget
--- Returns {'go' | 'probe', ms to wait first} with a place booked in every budget, or {why, ms} with none booked:
+-- ARGV  ms a booking may lie ahead, ms a probe may take (0 for who only asks), then spacing (us) and burst of each budget
+-- Returns {'go' | 'probe', ms to wait first, number of the probe} with a place booked in every budget, or {why, ms} with
+-- none booked:
 --   floor  the service named a time   open  the breaker is open   full N  the Nth budget is used up for longer
 -- After a floor, as after an open breaker, one call goes ahead; the others wait for how it ends.
 -- Budgets are GCRA: a key holds the theoretical arrival time of the next call (ITU-T I.371, annex A).
@@ -30,7 +31,6 @@ for i = 2, #KEYS do
   local after = math.max(next_at[i], latest) + ARGV[2 * i - 1]
   redis.call('SET', KEYS[i], string.format('%.0f', after), 'PX', ms(after - now) + 1000)
 end
-if kind == 'probe' then
-  redis.call('HSET', KEYS[1], 'probe', string.format('%.0f', latest + ARGV[2] * 1000))
-end
-return {kind, ms(latest - now)}
+if kind == 'go' or ARGV[2] == '0' then return {kind, ms(latest - now)} end
+redis.call('HSET', KEYS[1], 'probe', string.format('%.0f', latest + ARGV[2] * 1000))
+return {kind, ms(latest - now), redis.call('HINCRBY', KEYS[1], 'number', 1)}

@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- How a call that the gate let through ended.
 -- KEYS  the account's gate
--- ARGV  ok | bad | broken (its credentials) | none (says nothing of the service), 1 if it was the probe,
---       ms that nobody may call ('0': none), then of the breaker: failures in a row, window (s), calls, percent of
---       them failed, ms it stays open at first, ms at most
+-- ARGV  ok | bad | broken (its credentials) | none (says nothing of the service), the number of the probe that it was
+--       or 0: one that took too long and has a successor is a call like any other; ms that nobody may call ('0': none),
+--       then of the breaker: failures in a row, window (s), calls, percent of them failed, ms it stays open at first, ms
+--       at most
 -- Returns opened | closed when this call changed the breaker, else ''.
-local G, how, probe = KEYS[1], ARGV[1], ARGV[2] == '1'
+local G, how = KEYS[1], ARGV[1]
+local probe = ARGV[2] ~= '0' and ARGV[2] == redis.call('HGET', G, 'number')
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local function at(us) return string.format('%.0f', us) end
