@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from eventbus import Attempt, Event, Options
 from eventbus.gate import Breaker
-from eventbus.pattern import matches_any
+from eventbus.pattern import common, matches_any
 from eventbus.topics.noise import DUE
-from integrations.base import WHOLE, Context, Delivery, Integration, Notification, Subscribes, Target, What
+from integrations.base import WHOLE, Context, Delivery, Integration, Manifest, Notification, Subscribes, Target, What
 from integrations.errors import Rejected
 from integrations.redact import Redactor
 from registry.act import Act, account_of
@@ -92,6 +92,13 @@ class Account:
             return (">",)  # each of its targets has its own
         return self.topics or self.adapter.manifest.handles
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What it takes by itself, ready or not; see `topics_taken`."""
+        if self.fault is None and isinstance(self.adapter, Subscribes):
+            return topics_taken(self.adapter.manifest, self.adapter.targets(), self.topics)
+        return topics_taken(self.adapter.manifest, targets_of(type(self.adapter), self.config), self.topics)
+
     def addressed(self, what: What, target: str) -> What | None:
         """What a route has made, for this target; None when it is for another one of the account's own, which gets the
         event as well if it takes its topic."""
@@ -115,9 +122,20 @@ class Account:
         return Act(self.name, self.adapter, what, delivery, self.timeout, **manner)
 
 
-def targets_of(adapter: type[Integration[Any]], config: BaseModel) -> Sequence[Target] | None:
+def topics_taken(manifest: Manifest, targets: Sequence[Target] | None, topics: Sequence[str] | None) -> tuple[str, ...]:
+    """What an account takes by itself, where no route decides: the topics of its targets as far as its own `topics`
+    leave them; without targets its own `topics`, else what its manifest says."""
+    if targets is None:
+        return tuple(topics or manifest.handles)
+    asked = dict.fromkeys(pattern for one in targets for pattern in one.topics)
+    if topics is None:
+        return tuple(asked)
+    return tuple(dict.fromkeys(both for one in asked for other in topics if (both := common(one, other))))
+
+
+def targets_of(adapter: type[Integration[Any]], config: BaseModel | None) -> Sequence[Target] | None:
     """The targets that an adapter names with these settings, before it is initialised; None for one that names none, or
-    that can't say so early."""
+    that can't say so early, as without settings."""
     try:
         made = adapter()
         if not isinstance(made, Subscribes):

@@ -71,7 +71,7 @@ def describe(detail: ErrorDetails, value: object) -> str:
         return "is empty: give it a value, or remove the line to keep the default"
     if detail["type"] in _PLAINLY:
         return _PLAINLY[detail["type"]]
-    text = re.sub(r"^(Value error|Assertion failed), |^Input ", "", detail["msg"])
+    text = re.sub(r"^(Value error|Assertion failed), |^(Input|String) ", "", detail["msg"])
     text = re.sub(r"^\w+ (should have at \w+ \d+ items?) after validation, .*", r"\1", text)
     return text[:1].lower() + text[1:]
 

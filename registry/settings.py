@@ -7,13 +7,14 @@ adapter's own keys are checked by the model in its manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from eventbus.pattern import common
 from integrations.base import Manifest, Target
 from registry.account import targets_of
 from registry.discovery import ENTRY_POINT_GROUP, NAME, RESERVED_KEYS, Adapter
@@ -49,8 +50,8 @@ def default_settings(adapters: Mapping[str, Adapter]) -> Settings:
     return _Check(Source("default settings"), adapters).settings()
 
 
-def _route_findings(settings: Settings, adapters: Mapping[str, Adapter]) -> list[Finding]:
-    """What is wrong or odd about the routes, with the integrations and the catalogue as they are."""
+def _findings(settings: Settings, adapters: Mapping[str, Adapter]) -> list[Finding]:
+    """What is wrong or odd about routes and topics, with the integrations and the catalogue as they are."""
     manifests, targets = dict[str, Manifest](), dict[str, Sequence[Target]]()
     for name, account in settings.integrations.items():
         adapter = adapters.get(account.adapter)
@@ -59,7 +60,29 @@ def _route_findings(settings: Settings, adapters: Mapping[str, Adapter]) -> list
             if (named := targets_of(adapter.integration, account.config)) is not None:
                 targets[name] = named
     disabled = {name for name, account in settings.integrations.items() if not account.enabled}
-    return check(settings.routing, manifests, disabled, targets)
+    left_out = [
+        finding
+        for name, named in targets.items()
+        for finding in _left_out(name, settings, manifests[name].handles, named)
+    ]
+    return [*check(settings.routing, manifests, disabled, targets), *left_out]
+
+
+def _left_out(name: str, settings: Settings, usual: Sequence[str], targets: Sequence[Target]) -> Iterator[Finding]:
+    """What the `topics` of an account keep from its targets: everything, or what they ask for beside the usual. Fewer
+    of the usual topics are what `topics` are there for."""
+    topics = settings.integrations[name].topics
+    if topics is None:
+        return
+    heard = [*topics, *settings.routing.topics_for(name)]
+    for target in targets:
+        missed = [asked for asked in target.topics if not any(common(asked, one) for one in heard)]
+        if len(missed) < len(target.topics):
+            missed = [asked for asked in missed if not any(common(asked, one) for one in usual)]
+        if missed:
+            whose = name if target.is_whole else f"the target {target.name}"
+            text = f"leave out {', '.join(missed)}, which {whose} asks for: nothing comes of it, unless you add it here"
+            yield Finding(("integrations", name, "topics"), text, is_warning=True)
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -88,7 +111,7 @@ class _Check:
         return settings
 
     def _routes(self, settings: Settings) -> None:
-        for finding in _route_findings(settings, self._adapters):
+        for finding in _findings(settings, self._adapters):
             said = self.warnings if finding.is_warning else self._faults
             said.append(self._source.fault(finding.path, finding.message))
 

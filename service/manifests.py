@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -55,15 +55,15 @@ def settings(model: type[BaseModel]) -> list[Setting]:
     return list(_rows(model, ""))
 
 
-def facts(integration: type[Integration[Any]]) -> dict[str, Any]:
-    """All that the manifest says, as JSON."""
+def facts(integration: type[Integration[Any]], takes: Sequence[str] | None = None) -> dict[str, Any]:
+    """All that the manifest says, as JSON. `takes`: what an account takes, where its settings say that."""
     manifest = integration.manifest
     return {
         "name": manifest.name,
         "title": manifest.title,
         "about": inspect.getdoc(integration) or "",
         "tier": manifest.tier,
-        "takes": list(manifest.handles),
+        "takes": list(manifest.handles if takes is None else takes),
         "publishes": list(manifest.emits),
         "webhooks": f"/api/v1/webhooks/{manifest.name}" if calls_us(integration) else None,
         "notifications": list(manifest.notifications),

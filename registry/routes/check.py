@@ -13,7 +13,7 @@ from typing import Any
 
 from eventbus.catalog import catalog
 from eventbus.event import Event
-from eventbus.pattern import is_wildcard, matches_any
+from eventbus.pattern import common, is_wildcard, matches_any
 from eventbus.payload import Payload
 from integrations.base import Manifest, Target
 from registry.faults import Loc, did_you_mean
@@ -51,9 +51,7 @@ def check(
     found: dict[Finding, None] = {}
     for name, route in routing.routes.items():
         named = (targets or {}).get(route.to)
-        is_chosen = named is not None and not any(one.is_whole for one in named)
-        unreached = _unreached(route, named or ()) if is_chosen and route.enabled else ()
-        for finding in [*_findings(name, route, routing, manifests, disabled), *unreached]:
+        for finding in _findings(name, route, routing, manifests, disabled, named):
             path = ("routes", name, *finding.path)
             found[Finding(path, finding.message, finding.is_warning)] = None
     for name, inhibition in routing.inhibitions.items():
@@ -64,7 +62,12 @@ def check(
 
 
 def _findings(
-    name: str, route: Route, routing: Routing, manifests: Mapping[str, Manifest], disabled: Collection[str]
+    name: str,
+    route: Route,
+    routing: Routing,
+    manifests: Mapping[str, Manifest],
+    disabled: Collection[str],
+    targets: Sequence[Target] | None,
 ) -> Iterator[Finding]:
     manifest = manifests.get(route.to)
     if route.to in disabled:
@@ -74,7 +77,7 @@ def _findings(
         there_is = ", ".join(known) or "none"
         yield Finding(("to",), f"no integration {route.to!r}{did_you_mean(route.to, known)}; configured: {there_is}")
     else:
-        yield from _offered(route, manifest)
+        yield from _offered(route, manifest, targets)
     yield from _windows(route, routing)
     yield from _topics(route)
     yield from _fields(route)
@@ -82,30 +85,51 @@ def _findings(
     yield from _tried(name, route, routing, manifest)
 
 
-def _offered(route: Route, manifest: Manifest) -> Iterator[Finding]:
+def _offered(route: Route, manifest: Manifest, targets: Sequence[Target] | None) -> Iterator[Finding]:
     """What the integration can make of it."""
+    if targets is not None and route.enabled and not any(one.is_whole for one in targets):
+        yield from _reached(route, targets)
     if route.text is not None:
         kind, offered, at = route.notification or "message", manifest.notifications, "notification"
     elif route.artifact is not None:
         kind, offered, at = route.artifact, tuple(manifest.artifacts), "artifact"
     else:
-        for n, topic in enumerate(route.topics):
-            if not is_wildcard(topic) and not matches_any(manifest.handles, topic):
-                text = f"{manifest.title} has no layout of its own for {topic}: give text or an artifact"
-                yield Finding(("topics", n), text, is_warning=True)
+        yield from _laid_out(route, manifest, targets)
         return
     if kind not in offered:
         makes = ", ".join(offered) or "none"
         yield Finding((at,), f"{manifest.title} makes no {at} {kind!r}{did_you_mean(kind, offered)}; it makes: {makes}")
 
 
-def _unreached(route: Route, targets: Sequence[Target]) -> Iterator[Finding]:
-    """Topics that nobody is subscribed to: a route chooses among the events that a target takes, and adds none."""
-    literal = None if route.target is None or route.target.references else route.target.render({}).text.strip()
-    meant = [one for one in targets if one.name == literal] or targets
-    whose = f"the target {literal} of {route.to}" if len(meant) == 1 and literal else f"any target of {route.to}"
+def _laid_out(route: Route, manifest: Manifest, targets: Sequence[Target] | None) -> Iterator[Finding]:
+    """Topics that the adapter has nothing to say of by itself. One that names its targets takes what they say."""
+    if targets is None:
+        taken, whose = list(manifest.handles), f"{manifest.title} has no layout of its own"
+    elif any(one.is_whole for one in targets):
+        taken = [pattern for one in targets for pattern in one.topics]
+        whose = f"nothing in the settings of {route.to} asks"
+    else:
+        return  # what they don't take does not reach them, which is said of them
+    other = [*(["text"] if manifest.notifications else []), *(["an artifact"] if manifest.artifacts else [])]
+    do = f"give {' or '.join(other)}" if other else "nothing comes of it"
     for n, topic in enumerate(route.topics):
-        if not any(_common(topic, taken) for one in meant for taken in one.topics):
+        if not is_wildcard(topic) and not matches_any(taken, topic):
+            yield Finding(("topics", n), f"{whose} for {topic}: {do}", is_warning=True)
+
+
+def _reached(route: Route, targets: Sequence[Target]) -> Iterator[Finding]:
+    """Targets that there are not, and topics that nobody is subscribed to: a route chooses among the events that a
+    target takes, and adds none."""
+    literal = None if route.target is None or route.target.references else route.target.render({}).text.strip()
+    meant = [one for one in targets if not literal or one.name == literal]
+    if literal and not meant:
+        known = [one.name for one in targets]
+        there_is = f"{did_you_mean(literal, known)}; it has: {', '.join(known) or 'none'}"
+        yield Finding(("target",), f"{route.to} has no target {literal!r}{there_is}")
+        return
+    whose = f"the target {literal} of {route.to}" if literal else f"any target of {route.to}"
+    for n, topic in enumerate(route.topics):
+        if not any(common(topic, taken) for one in meant for taken in one.topics):
             text = f"{topic} is not among the topics of {whose}, so nothing goes this way: add it there"
             yield Finding(("topics", n), text, is_warning=True)
 
@@ -172,24 +196,16 @@ def _classes(route: Route | Inhibition | Muted) -> Iterator[tuple[str, type[Payl
     seen: set[type[Payload]] = set()
     for pattern in route.topics:
         for cls in catalog:
-            topic = _common(pattern, cls.__topic__)
+            both = common(pattern, cls.__topic__)
+            topic = both and _one_of(both)
             if topic is not None and cls not in seen and catalog.find(topic) is cls:
                 seen.add(cls)
                 yield topic, cls
 
 
-def _common(pattern: str, other: str) -> str | None:
-    """A topic that two patterns both select; None where there is none."""
-    left, right, made = pattern.split("."), other.split("."), list[str]()
-    while left and right and ">" not in (left[0], right[0]):
-        one, two = left.pop(0), right.pop(0)
-        if one != two and "*" not in (one, two):
-            return None
-        made.append(two if one == "*" else one)
-    if bool(left) is not bool(right):
-        return None
-    made += right if left[:1] == [">"] else left  # > stands for all that the other has left
-    return ".".join("any" if part in ("*", ">") else part for part in made)
+def _one_of(pattern: str) -> str:
+    """A topic that it selects."""
+    return ".".join("any" if segment in ("*", ">") else segment for segment in pattern.split("."))
 
 
 def _tried(name: str, route: Route, routing: Routing, manifest: Manifest | None) -> Iterator[Finding]:

@@ -139,7 +139,9 @@ class Route(_Section):
     text: Template | None = Field(default=None, description="The notification's text; makes the route a notification")
     title: Template | None = Field(default=None, description="Its title")
     fields: Mapping[str, Template] = Field(default_factory=dict, description="Short facts, by label; empty ones go")
-    target: Template | None = Field(default=None, description="Channel, person or address; default: the integration's")
+    target: Template | None = Field(
+        default=None, description="Channel, person or address; default: the integration's; needs text"
+    )
     url: Template | None = Field(default=None, description="Where to read more, such as {{ runbook }}")
     actions: tuple[RouteAction, ...] = Field(default=(), max_length=25, description="Its buttons")
     artifact: Name | None = Field(default=None, description="Makes the route an artifact of this type, such as issue")

@@ -12,6 +12,7 @@ import click
 import yaml
 
 from integrations.base import Finding, Preview, Recovered, Recovers, Registered
+from integrations.errors import IntegrationError
 from registry.account import Account
 from registry.discovery import discover
 from registry.settings import Settings
@@ -87,7 +88,10 @@ def drill(
 
     async def work(runtime: Runtime) -> list[Step]:
         one = Drill(runtime, _ready(runtime, name), target, here=here)
-        previews = one.preview()
+        try:
+            previews = one.preview()
+        except IntegrationError as error:
+            fail(error.detail, USAGE)
         if dry_run:
             _show_previews(previews, as_json=as_json)
             return []

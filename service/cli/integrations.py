@@ -3,6 +3,7 @@ message by hand. Making a new one is `service.cli.scaffold`, trying it `service.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ import click
 from eventbus.event import new_id
 from integrations.base import Health, Integration, Notification, Severity
 from integrations.testing.rules import MEANING, Tier
+from registry.account import targets_of, topics_taken
 from registry.discovery import Adapter, discover
 from registry.faults import did_you_mean
-from registry.settings import Settings
+from registry.settings import ConfigError, IntegrationSettings
 from service import manifests
 from service.cli import check_integration, output
+from service.cli.repair import two_lines
 from service.cli.scaffold import new
 from service.cli.shell import FAILED, NOTHING, fail, json_option, load_settings, run, settings_options
 from service.cli.stand_in import stand_in
-from service.wiring import open_runtime
+from service.wiring import open_runtime, read_settings
 
 LABEL = 14
 """Columns of the labels that `show` prints."""
@@ -44,24 +47,42 @@ def list_(as_json: bool, path: Path | None, url: str | None) -> None:
     """Configured integrations, and adapters that are installed but not configured or broken."""
     settings = load_settings(path, url, log_level="error")
     found = discover()
-    rows = [
-        _configured(name, section.adapter, section.enabled, found.adapters) for name, section in _sections(settings)
-    ]
+    rows = [_configured(name, section, found.adapters) for name, section in sorted(settings.integrations.items())]
     used = {row["adapter"] for row in rows}
     rows += [_installed(entry) for entry in found.entries if entry.name not in used or entry.integration is None]
     if as_json:
         output.as_json(rows)
         return
-    columns = ["name", "adapter", "from", "state", "tier", "effects", "makes", "takes"]
-    output.table(columns, [[str(row[column]) for column in columns] for row in rows])
+    _show(rows)
 
 
-def _sections(settings: Settings) -> list[tuple[str, Any]]:
-    return sorted(settings.integrations.items())
+def _show(rows: list[dict[str, str]]) -> None:
+    """A terminal gets what is long on a line of its own; elsewhere each fact has its column."""
+    if not sys.stdout.isatty():
+        columns = ["name", "adapter", "from", "state", "tier", "effects", "makes", "takes"]
+        output.table(columns, [[row[column] for column in columns] for row in rows])
+        return
+    columns = ["name", "adapter", "state", "tier", "effects", "from"]
+    states = [row["state"].partition(": ") for row in rows]
+    short = [row | {"state": state} for row, (state, _, _) in zip(rows, states, strict=True)]
+    said = [why or _deals_in(row) for row, (_, _, why) in zip(rows, states, strict=True)]
+    two_lines(columns, [[row[column] for column in columns] for row in short], said)
 
 
-def _configured(name: str, adapter: str, enabled: bool, adapters: Mapping[str, Adapter]) -> dict[str, str]:
-    return {**_facts(adapters.get(adapter)), "name": name, "adapter": adapter, "state": "on" if enabled else "off"}
+def _deals_in(row: Mapping[str, str]) -> str:
+    return f"takes {row['takes']}" + (f"; makes {row['makes']}" if row["makes"] else "")
+
+
+def _configured(name: str, section: IntegrationSettings, adapters: Mapping[str, Adapter]) -> dict[str, str]:
+    entry = adapters.get(section.adapter)
+    own = {"name": name, "adapter": section.adapter, "state": "on" if section.enabled else "off"}
+    if entry is not None and entry.integration is not None:
+        own["takes"] = " ".join(_taken(entry.integration, section)) or "-"
+    return {**_facts(entry), **own}
+
+
+def _taken(integration: type[Integration[Any]], section: IntegrationSettings) -> Sequence[str]:
+    return topics_taken(integration.manifest, targets_of(integration, section.config), section.topics)
 
 
 def _installed(entry: Adapter) -> dict[str, str]:
@@ -83,19 +104,26 @@ def _facts(entry: Adapter | None) -> dict[str, str]:
 
 
 @integrations.command(
-    epilog="\b\nExamples:\n  eventbus integrations show slack\n  eventbus integrations show pagerduty --json"
+    epilog="\b\nExamples:\n  eventbus integrations show slack --config config/production.yaml\n"
+    "  eventbus integrations show pagerduty --json"
 )
 @click.argument("name")
 @json_option
-def show(name: str, as_json: bool) -> None:
-    """What the adapter NAME says of itself: topics, settings, artifacts, effects, limits and rights."""
+@settings_options
+def show(name: str, as_json: bool, path: Path | None, url: str | None) -> None:
+    """What the adapter NAME says of itself: topics, settings, artifacts, effects, limits and rights.
+
+    NAME may be an integration of the settings file as well. Then the topics are those that it takes with its settings.
+    """
     found = discover().adapters
-    entry = found.get(name)
+    section = _section(name, path)
+    entry = found.get(name if section is None else section.adapter)
     if entry is None:
         fail(f"no adapter {name!r} is installed{did_you_mean(name, found)}; known: {', '.join(sorted(found))}", NOTHING)
     if entry.integration is None:
         fail(f"the adapter {entry} can't be used: {entry.reason}", FAILED)
-    facts = {"from": f"{entry.distribution} {entry.version}", **manifests.facts(entry.integration)}
+    takes = None if section is None else _taken(entry.integration, section)
+    facts = {"from": f"{entry.distribution} {entry.version}", **manifests.facts(entry.integration, takes)}
     if as_json:
         output.as_json(facts)
         return
@@ -106,12 +134,21 @@ def show(name: str, as_json: bool) -> None:
         _fields(f"artifact {kind}", fields)
 
 
+def _section(name: str, path: Path | None) -> IntegrationSettings | None:
+    """Its settings, where the file has them. One with faults is no hindrance: people look up here how to mend them."""
+    try:
+        return read_settings(path).integrations.get(name)
+    except ConfigError:
+        click.echo(f"{path} can't be used and counts for nothing here; see: eventbus config check {path}", err=True)
+        return None
+
+
 def _said(integration: type[Integration[Any]], facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What there is to say, a line each: label and text."""
     manifest = integration.manifest
     yield manifest.name, f"{manifest.title}, {facts['from']}"
     lines = {
-        "takes": [" ".join(manifest.handles)],
+        "takes": [" ".join(facts["takes"])],
         "publishes": [" ".join(manifest.emits)],
         "webhooks at": [facts["webhooks"]],
         "notifies by": [" ".join(manifest.notifications)],

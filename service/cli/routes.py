@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from eventbus.event import new_id
 from eventbus.pattern import matches_any
 from integrations.base import Artifact, Delivery, Integration, Notification, Preview, What
 from integrations.errors import IntegrationError
-from registry.account import Account, values_of
+from registry.account import Account, targets_of, topics_taken, values_of
 from registry.discovery import discover
 from registry.registry import Registry
 from registry.routes.decide import Decision, decide
@@ -130,8 +130,17 @@ def _nobody_takes(topic: str, settings: Settings) -> str:
     names = [name for name, one in settings.integrations.items() if one.enabled]
     if not names:
         return f"nothing takes {topic}: no integration is enabled; eventbus integrations list shows what there is"
+    adapters, by_settings = discover().adapters, list[str]()
+    for name in names:
+        adapter = adapters[settings.integrations[name].adapter].integration
+        targets = None if adapter is None else targets_of(adapter, settings.integrations[name].config)
+        if targets is not None and not any(matches_any(one.topics, topic) for one in targets):
+            by_settings.append(name)
+    by_topics = [name for name in names if name not in by_settings]
+    ways = [f"add it to the topics of {' or '.join(by_topics)}"] if by_topics else []
+    ways += [f"let the settings of {' or '.join(by_settings)} ask for it"] if by_settings else []
     said = f"nothing takes {topic}: no route names it, and by itself none of these does: {', '.join(names)}"
-    return f"{said}; add it to the topics of one of them"
+    return f"{said}; {', or '.join(ways)}"
 
 
 def _event(topic: str, data: str | None) -> Event[Any]:
@@ -150,7 +159,7 @@ def _tried(event: Event[Any], settings: Settings, registry: Registry, now: datet
     for decision in decide(event, settings.routing, now):
         yield _tried_route(event, decision, settings, accounts.get(decision.route.to))
     for account in accounts.values():
-        if matches_any(_takes(account), event.topic) and not settings.routing.takes_over(account.name, event.topic):
+        if matches_any(account.takes, event.topic) and not settings.routing.takes_over(account.name, event.topic):
             yield _result(
                 "", account.name, **_previewed(account, event, event.key or "", event.topic, settings.routing)
             )
@@ -246,10 +255,6 @@ def _show_request(request: dict[str, str]) -> None:
             click.echo(f"    {output.printable(line)}")
 
 
-def _takes(account: Account) -> Sequence[str]:
-    return account.topics or account.adapter.manifest.handles
-
-
 # -- diff ------------------------------------------------------------------------------------------------------------
 
 
@@ -297,7 +302,7 @@ def _plan(settings: Settings) -> Plan:
     for name, section in settings.integrations.items():
         adapter = adapters[section.adapter].integration if section.enabled else None
         if adapter is not None:
-            accounts[name] = section.topics or adapter.manifest.handles
+            accounts[name] = topics_taken(adapter.manifest, targets_of(adapter, section.config), section.topics)
     return Plan(settings.routing, accounts)
 
 

@@ -78,7 +78,7 @@ def _checked(condition: str, starts: datetime, ends: datetime, by: str, comment:
     try:
         return Silence.model_validate(said)
     except ValidationError as error:
-        fail(f"the condition {output.printable(condition)} {describe(error.errors()[0], condition)}", USAGE)
+        fail(f"the condition {output.printable(condition)}: {describe(error.errors()[0], condition)}", USAGE)
 
 
 @silence.command("list", epilog="\b\nExample:\n  eventbus silence list --all --json")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventbus.pattern import check_pattern, check_topic, is_wildcard, matches, matches_any
+from eventbus.pattern import check_pattern, check_topic, common, is_wildcard, matches, matches_any
 from eventbus.redis.connection import Connection
 from eventbus.redis.keys import ShardKeys
 from eventbus.redis.shard import Letter, Shard
@@ -133,6 +133,21 @@ def pattern_near(draw: st.DrawFn, topic: str) -> str:
     if not segments or draw(st.booleans()):
         segments = [*segments[: draw(st.integers(0, len(segments)))], ">"]
     return check_pattern(".".join(segments))
+
+
+@given(st.data(), TOPIC)
+def test_what_two_patterns_have_in_common_is_what_both_select(data: st.DataObject, topic: str) -> None:
+    one, other = data.draw(pattern_near(topic)), data.draw(pattern_near(topic))
+    both, near = common(one, other), data.draw(pattern_near(topic))
+    assert common(other, one) == both
+    for tried in {topic, *(near.replace("*", "x").replace(">", last) for last in ("x", "x.y"))}:
+        is_both = matches(one, tried) and matches(other, tried)
+        assert (both is not None and matches(check_pattern(both), tried)) is is_both
+
+
+def test_patterns_that_no_topic_is_long_enough_for_have_nothing_in_common() -> None:
+    assert common(f"{'a' * 150}.*", f"*.{'b' * 150}") is None
+    assert common(f"{'a' * 150}.*", f"*.{'b' * 49}") == f"{'a' * 150}.{'b' * 49}"
 
 
 @st.composite

@@ -271,6 +271,54 @@ def test_routes_add_topics_to_an_account_that_chooses_its_own_but_to_none_of_its
     assert account.targets(routing(says=SAYS)) == [(group, Target(name, topics))]
 
 
+class Endpoints(BaseModel):
+    """Topics by endpoint."""
+
+    endpoints: dict[str, tuple[str, ...]]
+
+
+class Posting(Desk):
+    """Its settings name its targets."""
+
+    manifest = replace(Desk.manifest, config=Endpoints)
+
+    def targets(self) -> list[Target]:
+        config: Any = self.config
+        return [Target(name, topics) for name, topics in config.endpoints.items()]
+
+
+class Late(Desk):
+    """Can't name its targets before it is initialised."""
+
+    def targets(self) -> list[Target]:
+        raise RuntimeError("not yet")
+
+
+ENDPOINTS = Endpoints(endpoints={"a": ("vm.*", "task.failed"), "b": ("task.failed", "shop.>")})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "config", "topics", "taken"),
+    [
+        (Desk, Nothing(), None, ("vm.*",)),
+        (Desk, Nothing(), ("a.b", "c.>"), ("a.b", "c.>")),
+        (Posting, ENDPOINTS, None, ("vm.*", "task.failed", "shop.>")),
+        (Posting, ENDPOINTS, ("*.failed", "shop.*.paid"), ("vm.failed", "task.failed", "shop.failed", "shop.*.paid")),
+        (Posting, ENDPOINTS, ("nothing.here",), ()),
+        (Late, Nothing(), None, ("vm.*",)),
+    ],
+)
+def test_what_an_account_takes_by_itself_is_known_before_it_is_started(
+    adapter: type[Desk], config: BaseModel, topics: tuple[str, ...] | None, taken: tuple[str, ...]
+) -> None:
+    assert Account("desk", adapter(), config, topics).takes == taken
+
+
+def test_an_account_that_is_ready_is_asked_itself() -> None:
+    assert Account("desk", Choosy("front"), Nothing(), fault=None).takes == ("vm.created",)
+    assert Account("desk", Choosy("front"), Nothing()).takes == ("vm.*",)
+
+
 async def test_acts_that_worked_are_not_done_again_with_those_that_failed() -> None:
     desk = Desk()
     desk.faults = {"second": [NotReady("starting"), NotReady("starting")]}
@@ -281,6 +329,7 @@ async def test_acts_that_worked_are_not_done_again_with_those_that_failed() -> N
         await registry.start()
         await bus.publish(FAILED)
         await bus.run_until_idle()
+        await registry.stop()
         assert [letter async for letter in bus.dead.find()] == []
         trail = [(line["route"], line["outcome"]) for line in await bus.trail.read(FAILED.id)]
     assert desk.made == [(text, "task_id:42") for text in ("first", "third", "second")]
@@ -298,6 +347,7 @@ async def test_one_refused_act_makes_a_dead_letter_once_all_others_are_done() ->
         await registry.start()
         await bus.publish(FAILED)
         await bus.run_until_idle()
+        await registry.stop()
         (letter,) = [letter async for letter in bus.dead.find()]
     assert (letter.reason, letter.error) == ("rejected", "Rejected: no")
     assert [text for text, _ in desk.made] == ["second"]

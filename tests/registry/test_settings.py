@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_validator
 
 from eventbus.event import Event
-from integrations.base import Delivery, DeliveryResult, Health, Integration, Manifest
+from integrations.base import Delivery, DeliveryResult, Health, Integration, Manifest, Target
 from registry.discovery import RESERVED_KEYS, Adapter
 from registry.settings import (
     ConfigError,
@@ -23,6 +23,7 @@ from registry.settings import (
     Worker,
     default_settings,
     load,
+    load_with_warnings,
 )
 from registry.yaml_source import MAX_FILE_BYTES, interpolate
 
@@ -483,3 +484,46 @@ def test_a_section_made_in_code_is_checked_as_well() -> None:
     with pytest.raises(ValidationError, match="less than or equal to 1000") as caught:
         Worker(concurrency=1234567)
     assert "1234567" not in str(caught.value)
+
+
+# -- topics ----------------------------------------------------------------------------------------------------------
+
+
+class Asking(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    targets: dict[str, tuple[str, ...]]
+
+
+class Counts(Log):
+    manifest: ClassVar[Manifest] = Manifest(name="counts", title="Counts", config=Asking, handles=("task.*", "vm.*"))
+
+    def targets(self) -> list[Target]:
+        config: Any = self.config
+        return [Target(name, topics) for name, topics in config.targets.items()]
+
+
+@pytest.mark.parametrize(
+    ("topics", "targets", "said"),
+    [
+        ("[task.*]", "{default: [task.failed, vm.*]}", []),
+        ("[shop.*]", "{default: [task.failed, vm.*]}", ["leave out task.failed, vm.*, which counts asks for"]),
+        ("[task.*]", "{default: [task.failed, shop.paid]}", ["leave out shop.paid, which counts asks for"]),
+        ("['*.paid']", "{default: [task.failed, shop.paid]}", []),
+        ("[task.*]", "{a: [task.failed], b: [vm.*]}", ["leave out vm.*, which the target b asks for"]),
+        ("[routed.*]", "{default: [shop.paid]}", []),
+    ],
+)
+def test_topics_that_leave_out_what_the_settings_ask_for_are_warned_of(
+    tmp_path: Path, topics: str, targets: str, said: list[str]
+) -> None:
+    file = tmp_path / "eventbus.yaml"
+    file.write_text(
+        f"integrations:\n  counts:\n    targets: {targets}\n    topics: {topics}\n"
+        + ("routes: {r: {topics: [shop.*], to: counts}}\n" if "routed" in topics else "")
+    )
+    _, warnings = load_with_warnings(file, ADAPTERS | {"counts": Adapter("counts", "ours", "1.0", Counts)}, {})
+    end = ": nothing comes of it, unless you add it here"
+    assert [(one.line, one.dotted, one.message) for one in warnings] == [
+        (4, "integrations.counts.topics", text + end) for text in said
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_route_that_is_right_has_no_finding(route: dict[str, Any]) -> None:
         (
             {"topics": ["vm.created"]},
             "r.topics.0 (warning)",
-            "Slack has no layout of its own for vm.created: give text or an artifact",
+            "Slack has no layout of its own for vm.created: give text",
         ),
         (
             {"topics": ["task.faild"], "text": "x"},
@@ -199,6 +200,36 @@ def test_a_route_to_an_account_as_a_whole_reaches_it_whatever_it_takes_by_itself
 
 def test_a_route_that_names_its_target_needs_that_one_to_take_its_topics() -> None:
     targets = {"slack": [Target("a", ("vm.*",)), Target("b", ("task.*",))]}
-    for target, is_reached in (("a", True), ("b", False), ("{{ data.vm_id }}", True), ("elsewhere", True)):
+    for target, is_reached in (("a", True), ("b", False), ("{{ data.vm_id }}", True)):
         of = routing({"r": {"topics": ["vm.created"], "to": "slack", "text": "x", "target": target}})
         assert (check(of, MANIFESTS, targets=targets) == []) is is_reached
+
+
+def test_a_target_that_there_is_not_is_a_fault_that_names_those_there_are() -> None:
+    of = routing({"r": {"topics": ["vm.created"], "to": "slack", "text": "x", "target": "billin"}})
+    (said,) = check(of, MANIFESTS, targets={"slack": [Target("billing", ("vm.*",)), Target("audit", ("task.*",))]})
+    assert (said.path, said.is_warning) == (("routes", "r", "target"), False)
+    assert said.message == "slack has no target 'billin', did you mean billing?; it has: billing, audit"
+    assert check(of, MANIFESTS, targets={"slack": [Target("default", ("vm.*",))]}) == [], "a place of the service"
+
+
+COUNTS = Manifest("counts", "Counts", BaseModel, handles=("task.*",))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        (COUNTS, "nothing in the settings of counts asks for vm.lost: nothing comes of it"),
+        (replace(COUNTS, notifications=("message",)), "nothing in the settings of counts asks for vm.lost: give text"),
+        (
+            replace(COUNTS, notifications=("message",), artifacts={"issue": Issue}),
+            "nothing in the settings of counts asks for vm.lost: give text or an artifact",
+        ),
+    ],
+)
+def test_of_an_adapter_that_chooses_by_its_settings_these_decide_what_it_has_a_layout_for(
+    manifest: Manifest, said: str
+) -> None:
+    of = routing({"r": {"topics": ["shop.order.paid", "vm.lost"], "to": "counts"}})
+    found = check(of, {"counts": manifest}, targets={"counts": [Target("default", ("shop.order.*",))]})
+    assert [(one.path, one.message, one.is_warning) for one in found] == [(("routes", "r", "topics", 1), said, True)]

@@ -130,7 +130,9 @@ def test_nothing_is_sent_where_nobody_can_be_asked_and_in_a_dry_run(write: Any) 
         shown = command("drill", "github", "--to", "acme/api#7", "--dry-run")
         assert shown.exit_code == 0
         assert shown.stdout.startswith("comment on acme/api#7  POST ")
-        assert command("drill", "github", "--here", "--yes").exit_code == 1, "GitHub has no place of its own"
+        done = command("drill", "github", "--here", "--yes")
+        assert done.exit_code == 2, "nothing was done"
+        assert done.stderr.startswith("error: '' names no issue or pull request: ")
         assert github.requests == []
 
 

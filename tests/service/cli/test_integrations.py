@@ -1,4 +1,4 @@
-"""`eventbus integrations show` and `stand-in`: what a manifest says, and its service to try."""
+"""`eventbus integrations list`, `show` and `stand-in`: what there is, what it says, and its service to try."""
 
 from __future__ import annotations
 
@@ -16,9 +16,47 @@ from pydantic import BaseModel, Field, SecretStr
 
 from service import manifests
 from service.cli.shell import FAILED, NOTHING
-from tests.service.cli.terminal import eventbus
+from tests.service.cli.terminal import eventbus, on_a_terminal
 
 ROOT = Path(__file__).parents[3]
+
+
+FILE = """
+integrations:
+  log: {topics: [vm.*]}
+  counts:
+    adapter: prometheus
+    defaults: false
+    measures: [{name: paid_total, type: counter, topics: [shop.order.paid]}]
+  off: {adapter: slack, enabled: false}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    (tmp_path / "x.yaml").write_text(FILE)
+    return str(tmp_path / "x.yaml")
+
+
+# -- list ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_has_the_topics_that_each_takes_with_its_settings(file: str) -> None:
+    rows = {one["name"]: one for one in json.loads(eventbus("integrations", "list", "--json", "--config", file).stdout)}
+    assert {name: rows[name]["takes"] for name in ("log", "counts")} == {"log": "vm.*", "counts": "shop.order.paid"}
+    assert (rows["off"]["state"], "vm.*" in rows["off"]["takes"].split()) == ("off", True)
+    lines = eventbus("integrations", "list", "--config", file).stdout.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith(("counts ", "log "))] == ["shop.order.paid", "vm.*"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_names_are_whole_and_what_it_takes_is_on_a_line_of_its_own(file: str, columns: int) -> None:
+    lines = on_a_terminal(columns, "integrations", "list", "--config", file).splitlines()
+    assert max(map(len, lines)) <= columns
+    at = next(n for n, line in enumerate(lines) if line.startswith("counts  "))
+    assert lines[at].split()[:4] == ["counts", "prometheus", "on", "complete"]
+    assert lines[at + 1] == "  takes shop.order.paid"
+    assert "  takes vm.*; makes message comment issue pull_request" in lines
 
 
 # -- show ------------------------------------------------------------------------------------------------------------
@@ -55,6 +93,20 @@ def test_show_of_an_adapter_that_is_not_there_says_which_are() -> None:
     done = eventbus("integrations", "show", "slak")
     assert done.exit_code == NOTHING
     assert "no adapter 'slak' is installed, did you mean slack?; known: " in done.output
+
+
+def test_show_of_a_configured_integration_has_the_topics_that_it_takes(file: str) -> None:
+    told = json.loads(eventbus("integrations", "show", "counts", "--json", "--config", file).stdout)
+    assert (told["name"], told["takes"]) == ("prometheus", ["shop.order.paid"])
+    lines = eventbus("integrations", "show", "counts", "--config", file).stdout.splitlines()
+    assert "takes         shop.order.paid" in lines
+
+
+def test_show_needs_no_settings_that_are_right(file: str) -> None:
+    Path(file).write_text("integrations: {slack: {}}\n")
+    done = eventbus("integrations", "show", "slack", "--config", file)
+    assert (done.exit_code, "bot_token" in done.stdout) == (0, True)
+    assert done.stderr == f"{file} can't be used and counts for nothing here; see: eventbus config check {file}\n"
 
 
 class Inner(BaseModel):

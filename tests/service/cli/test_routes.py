@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from integrations.base import Subscribes
+from registry.discovery import OURS, discover
 from tests.service.cli.conftest import Desk
 from tests.service.cli.terminal import eventbus
 
@@ -102,6 +104,32 @@ def test_what_integrations_do_by_themselves_is_shown_too(file: str) -> None:
     assert found["quiet"]["taken"]
     assert found["log"]["taken"]
     assert "log" not in tried(file, "task.failed"), "a route decides about this topic there"
+
+
+SECRET = "0123456789abcdef0123456789abcdef"
+COUNTER = "measures: [{name: paid_total, type: counter, topics: [shop.order.paid]}]"
+CHOOSING = {
+    "datadog": f"{{{COUNTER}, events: [shop.order.lost]}}",
+    "prometheus": f"{{{COUNTER}}}",
+    "cloudwatch": f"{{region: eu-west-1, namespace: Shop, {COUNTER}}}",
+    "webhook": f"{{endpoints: [{{name: shop, url: 'https://example.com', topics: [shop.order.*], secret: {SECRET}}}]}}",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "topic"), [*((name, "shop.order.paid") for name in CHOOSING), ("datadog", "shop.order.lost")]
+)
+def test_what_the_settings_of_an_integration_ask_for_is_shown_too(tmp_path: Path, name: str, topic: str) -> None:
+    file = written(tmp_path / "x.yaml", f"integrations: {{{name}: {CHOOSING[name]}}}\n")
+    one = tried(file, topic)[name]
+    assert (one["taken"], one["fault"], len(one["requests"])) == (True, "", 1)
+    narrowed = written(tmp_path / "y.yaml", f"integrations: {{{name}: {CHOOSING[name][:-1]}, topics: [vm.*]}}}}\n")
+    assert tried(narrowed, topic) == {}, "its own topics leave it out"
+
+
+def test_every_adapter_that_chooses_by_its_settings_is_among_these() -> None:
+    ours = [one.integration for one in discover().entries if one.integration and one.distribution == OURS]
+    assert {one.manifest.name for one in ours if issubclass(one, Subscribes)} == CHOOSING.keys()
 
 
 def test_people_get_a_table_and_what_would_leave(file: str) -> None:
@@ -231,6 +259,10 @@ def test_a_route_to_endpoints_that_do_not_take_its_topics_is_a_warning_and_goes_
         "billed": "no target of webhook that takes task.failed is meant",
     }
     assert [one["doing"] for one in failed[0]["requests"]] == ["webhook to audit"]
+    nobody = written(tmp_path / "y.yaml", ENDPOINTS.replace("target: billing", "target: nobody"))
+    (fault,) = json.loads(eventbus("config", "check", nobody, "--json").stdout)["faults"]
+    assert (fault["line"], fault["path"]) == (13, "routes.billed.target")
+    assert fault["message"] == "webhook has no target 'nobody'; it has: billing, audit"
     custom = json.loads(eventbus("routes", "test", "custom.x", "--config", file, "--json").stdout)["routes"]
     assert custom[-1]["reason"] == "no target of webhook that takes custom.x is meant"
 
@@ -290,7 +322,17 @@ def test_a_new_file_with_faults_is_exit_code_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("integrations", "said"),
     [
-        ("{log: {topics: [vm.*]}}", "no route names it, and by itself none of these does: log; add it to the topics"),
+        (
+            "{log: {topics: [vm.*]}, datadog: {topics: [task.*]}, cloudwatch: {region: eu-west-1, namespace: X}}",
+            (
+                "no route names it, and by itself none of these does: log, datadog, cloudwatch; add it to the topics "
+                "of log, or let the settings of datadog or cloudwatch ask for it\n"
+            ),
+        ),
+        (
+            "{prometheus: {topics: [vm.*]}}",
+            "no route names it, and by itself none of these does: prometheus; add it to",
+        ),
         ("{log: {enabled: false}}", "no integration is enabled; eventbus integrations list"),
     ],
 )
@@ -298,3 +340,13 @@ def test_a_topic_that_nothing_takes_is_told_with_what_to_do(tmp_path: Path, inte
     file = written(tmp_path / "few.yaml", f"integrations: {integrations}\n")
     done = eventbus("routes", "test", "task.failed", "--config", file)
     assert (done.exit_code, done.stdout.startswith(f"nothing takes task.failed: {said}")) == (0, True), done.stdout
+
+
+def test_a_comparison_knows_what_the_settings_of_an_integration_ask_for(desk: Desk, tmp_path: Path) -> None:
+    desk.publish("shop.order.paid", order="1")
+    now = written(tmp_path / "now.yaml", "integrations: {prometheus: {}}\n")
+    new = written(tmp_path / "new.yaml", f"integrations: {{prometheus: {CHOOSING['prometheus']}}}\n")
+    changes = json.loads(eventbus("routes", "diff", new, "--config", now, "--url", desk.url, "--json").stdout)[
+        "changes"
+    ]
+    assert [(one["kind"], one["after"]["to"]) for one in changes] == [("appear", "prometheus")]

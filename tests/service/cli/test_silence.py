@@ -79,7 +79,7 @@ def test_people_get_a_table(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
-        ("labels.team == 'a'", "there is no 'labels'; there is: topic, event, data"),
+        ("labels.team == 'a'", "the condition labels.team == 'a': there is no 'labels'; there is: topic, event, data"),
         ("data.environment ==", "unexpected"),
         ("data.a == 1\nand data.b | uper == 2", "line 2: there is no filter 'uper', did you mean upper?"),
     ],
