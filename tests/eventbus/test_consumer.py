@@ -255,9 +255,7 @@ async def test_lines_about_failed_attempts_and_dead_letters_name_the_event(bus: 
 @pytest.mark.parametrize(
     ("error", "level"), [(TryLater("limit", counts=False), "info"), (ValueError("broken"), "warning")]
 )
-async def test_a_handler_that_says_when_to_try_again_is_no_warning(
-    bus: EventBus, error: Exception, level: str
-) -> None:
+async def test_a_handler_that_says_when_to_try_again_is_no_warning(bus: EventBus, error: Exception, level: str) -> None:
     failures = [error]
 
     @bus.on("custom.n", group="g", options=Options(backoff=SOON))
