@@ -138,6 +138,12 @@ def asked_by(measures: Sequence[Measure], event: Event[Any]) -> tuple[Measure, .
     return tuple(measure for measure in measures if matches_any(measure.topics, event.topic))
 
 
+def chosen(built_in: Sequence[Measure], own: Sequence[Measure]) -> tuple[Measure, ...]:
+    """Those built in, then one's own; of the same name the own one counts."""
+    given = {one.name for one in own}
+    return (*(one for one in built_in if one.name not in given), *own)
+
+
 def topics_of(measures: Sequence[Measure]) -> tuple[str, ...]:
     """Every topic pattern that one of the measures asks for, each once."""
     return tuple(dict.fromkeys(pattern for measure in measures for pattern in measure.topics))

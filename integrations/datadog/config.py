@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from integrations.fields import Pattern, Secret, Text, check_address
-from integrations.measure import LabelSource, Measure
+from integrations.measure import LabelSource, Measure, chosen
 
 MEASURES = (
     Measure(
@@ -165,8 +165,7 @@ class DatadogConfig(BaseModel):
     @cached_property
     def active(self) -> tuple[Measure, ...]:
         """Every measure that is asked, those built in first."""
-        given = {one.name for one in self.measures}
-        return (*(one for one in MEASURES if self.defaults and one.name not in given), *self.measures)
+        return chosen(MEASURES if self.defaults else (), self.measures)
 
     @property
     def url(self) -> str:

@@ -13,7 +13,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eventbus.tally import MAX_ROWS
-from integrations.measure import Measure
+from integrations.measure import Measure, chosen
 
 OUTCOME: dict[str, str] = {"*.completed": "success", "*.failed": "failure"}
 ENVIRONMENT = "data.environment"
@@ -132,9 +132,7 @@ class PrometheusConfig(BaseModel):
     @cached_property
     def active(self) -> tuple[Measure, ...]:
         """Every measure that counts, those built in first; each histogram with its buckets."""
-        given = {one.name for one in self.measures}
-        built_in = tuple(one for one in MEASURES if self.defaults and one.name not in given)
-        return tuple(_with_buckets(one) for one in (*built_in, *self.measures))
+        return tuple(map(_with_buckets, chosen(MEASURES if self.defaults else (), self.measures)))
 
 
 def _with_buckets(measure: Measure) -> Measure:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -260,15 +260,12 @@ CREATE = Operation(
     problems=_OF_ACTIONS,
     acts=True,
 )
-PULL_REQUEST = Operation(
-    "create_pull_request",
-    "POST",
-    "/api/v1/integrations/github/pr",
-    "Short for `.../github/artifacts/pull_request`",
-    {"201": Answer("It was made", Done, example=_MADE), "200": _MADE_BEFORE},
+PULL_REQUEST = replace(
+    CREATE,
+    id="create_pull_request",
+    path="/api/v1/integrations/github/pr",
+    about="Short for `.../github/artifacts/pull_request`",
     artifact=("github", "pull_request"),
-    problems=_OF_ACTIONS,
-    acts=True,
 )
 QUERY_LOGS = Operation(
     "query_logs",
